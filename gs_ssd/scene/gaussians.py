@@ -1,0 +1,83 @@
+"""The scene representation: a set of 3D Gaussians, stored unactivated under gsplat's names.
+
+Notation (shapes are fixed across the package):
+    means      [N, 3]     centres, world units
+    scales     [N, 3]     log of the standard deviations along the principal axes
+    quats      [N, 4]     rotation, wxyz, not necessarily normalised
+    opacities  [N]        logit of the opacity
+    sh0        [N, 1, 3]  degree-0 spherical-harmonic coefficients of the colour
+    shN        [N, K-1, 3] the higher ones, K = (degree + 1)²; K-1 may be 0
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+SH_C0 = 0.28209479177387814  # Y_00, so that rgb = 0.5 + SH_C0 * sh0
+
+
+@dataclass
+class Gaussians:
+    """N unactivated 3D Gaussians (see the module docstring for shapes and units)."""
+
+    means: Tensor
+    scales: Tensor
+    quats: Tensor
+    opacities: Tensor
+    sh0: Tensor
+    shN: Tensor
+
+    def __post_init__(self) -> None:
+        n = len(self.means)
+        expected = {"means": (n, 3), "scales": (n, 3), "quats": (n, 4), "opacities": (n,), "sh0": (n, 1, 3)}
+        for name, shape in expected.items():
+            got = tuple(getattr(self, name).shape)
+            if got != shape:
+                raise ValueError(f"{name} has shape {got}, expected {shape}")
+        if self.shN.shape[:1] != (n,) or self.shN.shape[1] not in (0, 3, 8, 15) or self.shN.shape[2:] != (3,):
+            raise ValueError(
+                f"shN has shape {tuple(self.shN.shape)}, expected ({n}, K-1, 3) with K-1 in 0, 3, 8, 15"
+            )
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    @property
+    def sh_degree(self) -> int:
+        return {0: 0, 3: 1, 8: 2, 15: 3}[self.shN.shape[1]]
+
+    @property
+    def device(self) -> torch.device:
+        return self.means.device
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The six tensors by name, in storage order."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def map(self, function) -> Gaussians:
+        """A new set with `function` applied to each tensor."""
+        return Gaussians(**{name: function(value) for name, value in self.tensors().items()})
+
+    def to(self, device: torch.device | str) -> Gaussians:
+        return self.map(lambda value: value.to(device))
+
+    def clone(self) -> Gaussians:
+        """A detached copy."""
+        return self.map(lambda value: value.detach().clone())
+
+    def __getitem__(self, index) -> Gaussians:
+        """The Gaussians selected by a slice, index tensor or boolean mask."""
+        return self.map(lambda value: value[index])
+
+    @property
+    def sh(self) -> Tensor:
+        """All colour coefficients, [N, K, 3]."""
+        return torch.cat([self.sh0, self.shN], dim=1)
+
+    @property
+    def rgb(self) -> Tensor:
+        """The view-independent part of the colour, [N, 3], in [0, 1]."""
+        return (0.5 + SH_C0 * self.sh0[:, 0]).clamp(0, 1)
