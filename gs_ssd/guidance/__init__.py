@@ -1,0 +1,26 @@
+"""Score-distillation methods: one formula over noise predictions per file."""
+
+from gs_ssd.guidance.base import Branch, Conditions, Guidance, inject_gradient
+from gs_ssd.guidance.csd import CSD
+from gs_ssd.guidance.dds import DDS
+from gs_ssd.guidance.dreamcatalyst import DreamCatalyst
+from gs_ssd.guidance.nfsd import NFSD
+from gs_ssd.guidance.pds import PDS
+from gs_ssd.guidance.sds import SDS
+from gs_ssd.guidance.ssd import SSD
+from gs_ssd.guidance.ssd_ip2p import SSDIP2P
+
+__all__ = [
+    "CSD",
+    "DDS",
+    "NFSD",
+    "PDS",
+    "SDS",
+    "SSD",
+    "SSDIP2P",
+    "Branch",
+    "Conditions",
+    "DreamCatalyst",
+    "Guidance",
+    "inject_gradient",
+]

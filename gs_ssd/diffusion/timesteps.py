@@ -1,0 +1,87 @@
+"""Which timestep a step of the edit uses: one sampler per published rule.
+
+A sampler maps (step i, num_steps N, number of timesteps T) to an integer timestep; `ratio_max` and `ratio_min`
+bound it as fractions of T. The annealed rules are deterministic and never increase, so an edit settles its layout
+before its details. They are tied to N, so they always end at the lower bound.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+
+class TimestepSampler(Protocol):
+    def __call__(
+        self, step: int, num_steps: int, num_timesteps: int, generator: torch.Generator | None = None
+    ) -> int: ...
+
+
+def _bounds(ratio_min: float, ratio_max: float, num_timesteps: int) -> tuple[int, int]:
+    low = max(1, int(num_timesteps * ratio_min))
+    return low, max(low + 1, int(num_timesteps * ratio_max))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """SSD's and DreamCatalyst's rule: idx = trunc((max − min)·(N − i)/N + min), t = idx + 1 (981 … 21)."""
+
+    ratio_max: float = 0.98
+    ratio_min: float = 0.02
+
+    def __call__(self, step, num_steps, num_timesteps, generator=None) -> int:
+        low, high = _bounds(self.ratio_min, self.ratio_max, num_timesteps)
+        index = int((high - low) * (num_steps - step) / num_steps + low)
+        return min(index + 1, num_timesteps - 1)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """t ~ U{min, …, max}, inclusive: SDS and VSD (0.02, 0.98), DDS and CDS (0.05, 0.948)."""
+
+    ratio_max: float = 0.98
+    ratio_min: float = 0.02
+
+    def __call__(self, step, num_steps, num_timesteps, generator=None) -> int:
+        low, high = _bounds(self.ratio_min, self.ratio_max, num_timesteps)
+        return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+@dataclass(frozen=True)
+class Sqrt:
+    """HiFA's annealing: t = trunc((max − min)·(1 − √(i/N)) + min)."""
+
+    ratio_max: float = 0.98
+    ratio_min: float = 0.30
+
+    def __call__(self, step, num_steps, num_timesteps, generator=None) -> int:
+        low, high = _bounds(self.ratio_min, self.ratio_max, num_timesteps)
+        return int((high - low) * (1 - math.sqrt(step / num_steps)) + low)
+
+
+@dataclass(frozen=True)
+class DreamTime:
+    """DreamTime's time-prioritised rule: i/N of the weight W lies above t(i).
+
+    W = exp(−(t − m1)²/2 s1²) above m1, 1 between m2 and m1, exp(−(t − m2)²/2 s2²) below m2.
+    """
+
+    ratio_max: float = 0.98
+    ratio_min: float = 0.02
+    m1: float = 800
+    s1: float = 300
+    m2: float = 500
+    s2: float = 100
+
+    def __call__(self, step, num_steps, num_timesteps, generator=None) -> int:
+        low, high = _bounds(self.ratio_min, self.ratio_max, num_timesteps)
+        t = torch.arange(high, low - 1, -1, dtype=torch.float64)
+        above = torch.exp(-((t - self.m1) ** 2) / (2 * self.s1**2))
+        below = torch.exp(-((t - self.m2) ** 2) / (2 * self.s2**2))
+        weight = torch.where(t > self.m1, above, torch.where(t < self.m2, below, torch.ones_like(t)))
+        mass = torch.cumsum(weight / weight.sum(), dim=0)
+        index = int(torch.searchsorted(mass, torch.tensor(step / num_steps, dtype=torch.float64)))
+        return max(high - index, low)

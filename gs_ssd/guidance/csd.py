@@ -1,0 +1,25 @@
+"""Classifier Score Distillation (Yu et al., ICLR 2024).
+
+With δ_c(z) = e(z,c) − e(z,∅):
+
+    generation:  G = w_a δ_y(z)                     (w_b = 0)
+    editing:     G = w_a δ_y(z) − w_b δ_ŷ(z)        (SSD paper, Eq 3)
+
+The source image never enters, which is why the editing form drifts away from it.
+"""
+
+from __future__ import annotations
+
+from gs_ssd.guidance.base import TARGET_NULL, TARGET_SRC, TARGET_Y, Branch, Guidance
+
+
+class CSD(Guidance):
+    """CSD with weights `w_a` on the target and `w_b` on the source classifier; w_a = w_b needs no null branch."""
+
+    name = "csd"
+
+    def __init__(self, *, w_a: float = 7.5, w_b: float = 7.5) -> None:
+        self.w_a, self.w_b = w_a, w_b
+
+    def coefficients(self, t, schedule) -> dict[Branch, float]:
+        return {TARGET_Y: self.w_a, TARGET_SRC: -self.w_b, TARGET_NULL: self.w_b - self.w_a}
