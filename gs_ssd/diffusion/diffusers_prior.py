@@ -182,7 +182,6 @@ class DiffusersPrior(DiffusionPrior):
         return [word for word in re.findall(r"[a-z0-9-]+", prompt.lower()) if word not in known]
 
     def nearest_words(self, word: str) -> list[str]:
-        """Up to three known words spelled like `word`."""
         return get_close_matches(word, self.vocabulary["words"], n=3, cutoff=0.6) if self.vocabulary else []
 
 

@@ -56,3 +56,7 @@ class DiffusionPrior(ABC):
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of the prompt that the prior has never seen; empty for open-vocabulary models."""
         return []
+
+    def nearest_words(self, word: str) -> list[str]:
+        """Known words spelled like `word`."""
+        return []

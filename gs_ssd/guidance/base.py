@@ -83,6 +83,7 @@ class Guidance(ABC):
 
     name: str
     takes_image: bool = False  # whether the formula is written for a prior with an image condition
+    negative_prompt: str = ""  # n, where the user gives none
 
     @abstractmethod
     def coefficients(self, t: int, schedule: NoiseSchedule) -> dict[Branch, float]:

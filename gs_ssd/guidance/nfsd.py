@@ -23,6 +23,7 @@ class NFSD(Guidance):
     """
 
     name = "nfsd"
+    negative_prompt = NEGATIVE_PROMPT
 
     def __init__(self, *, s: float = 7.5, uniform: bool = True) -> None:
         self.s, self.uniform = s, uniform

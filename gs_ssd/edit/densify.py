@@ -1,0 +1,110 @@
+"""Densification and pruning: grow Gaussians where the edit pulls hardest on the screen.
+
+As in GaussianEditor, every `every` steps the Gaussians with the largest average screen-space gradient (the top
+`percent`) are cloned if small and split if large; nearly transparent ones are removed. Only editable Gaussians
+take part. A percentage needs no absolute threshold, whose scale would depend on the loss.
+"""
+
+from __future__ import annotations
+
+import torch
+from gsplat.strategy.ops import duplicate, remove, split
+from torch import Tensor
+
+from gs_ssd.edit.optimizer import SceneOptimizer
+
+
+class Densifier:
+    """Top-percent densification.
+
+    Args:
+        every: steps between two densifications.
+        start, stop: first step, and the step from which on nothing is added.
+        percent: share of the visible Gaussians that is densified each time.
+        min_opacity: Gaussians below it are removed.
+        split_size: Gaussians whose largest standard deviation exceeds this share of the extent are split.
+        max_gaussians: nothing is added beyond this number.
+    """
+
+    def __init__(
+        self,
+        *,
+        every: int = 100,
+        start: int = 100,
+        stop: int = 1500,
+        percent: float = 0.01,
+        min_opacity: float = 0.005,
+        split_size: float = 0.01,
+        max_gaussians: int = 5_000_000,
+    ) -> None:
+        self.every, self.start, self.stop = every, start, stop
+        self.percent, self.min_opacity, self.split_size = percent, min_opacity, split_size
+        self.max_gaussians = max_gaussians
+        self.count = 0  # densifications so far = the generation of the next new Gaussians
+        self.reset()
+
+    def reset(self) -> None:
+        self.gradient_sum: Tensor | None = None
+        self.visible_count: Tensor | None = None
+
+    @torch.no_grad()
+    def observe(self, info: dict) -> None:
+        """Accumulate ‖∂L/∂(screen xy)‖ in normalised device coordinates for the Gaussians each camera sees."""
+        gradient = info["means2d"].grad
+        if gradient is None:
+            return
+        half_size = gradient.new_tensor([info["width"] / 2, info["height"] / 2])
+        norms = (gradient * half_size).norm(dim=-1)
+        visible = (info["radii"] > 0).all(dim=-1)
+        if self.gradient_sum is None or len(self.gradient_sum) != norms.shape[-1]:
+            self.gradient_sum = norms.new_zeros(norms.shape[-1])
+            self.visible_count = norms.new_zeros(norms.shape[-1])
+        self.gradient_sum += torch.where(visible, norms, 0.0).sum(dim=0)
+        self.visible_count += visible.sum(dim=0)
+
+    def due(self, step: int) -> bool:
+        return step >= self.start and step < self.stop and step % self.every == 0
+
+    @torch.no_grad()
+    def densify(self, scene: SceneOptimizer) -> tuple[int, int]:
+        """Clone, split and prune now; returns (added, removed)."""
+        self.count += 1
+        before = len(scene.params["means"])
+        if self.gradient_sum is not None and before < self.max_gaussians:
+            self._grow(scene)
+        added = len(scene.params["means"]) - before
+        transparent = torch.sigmoid(scene.params["opacities"]) < self.min_opacity
+        transparent &= scene.params["editable"]
+        removed = int(transparent.sum())
+        if 0 < removed < len(transparent):
+            remove(scene.params, scene.optimizers, {}, transparent)
+        self.reset()
+        return added, removed
+
+    def _grow(self, scene: SceneOptimizer) -> None:
+        average = self.gradient_sum / self.visible_count.clamp(min=1)
+        average = torch.where(scene.params["editable"], average, 0.0)
+        selected = top_percent(average, self.percent)
+        large = scene.params["scales"].exp().amax(dim=-1) > self.split_size * scene.extent
+        clone, cut = selected & ~large, selected & large
+        cloned = int(clone.sum())
+        if cloned:
+            # gsplat appends the copies, so the parents keep their place and their generation.
+            duplicate(scene.params, scene.optimizers, {}, clone)
+            cut = torch.cat([cut, cut.new_zeros(cloned)])
+            scene.params["generation"][-cloned:] = self.count
+        halved = int(cut.sum())
+        if halved:
+            split(scene.params, scene.optimizers, {}, cut)
+            scene.params["generation"][-2 * halved :] = self.count
+
+
+def top_percent(values: Tensor, share: float) -> Tensor:
+    """The mask of the largest `share` of the non-zero entries of `values` [N] (none if all are zero)."""
+    nonzero = int((values > 0).sum())
+    keep = int(round(share * nonzero))
+    if keep == 0:
+        return torch.zeros_like(values, dtype=torch.bool)
+    mask = torch.zeros_like(values, dtype=torch.bool)
+    mask[values.topk(keep).indices] = True
+    return mask & (values > 0)

@@ -1,0 +1,114 @@
+"""Adam over the six tensors of a scene, with the learning rates of the field.
+
+The parameters live in a dict of leaf tensors, next to two sidecars that follow every split, clone and prune
+by themselves because gsplat's densification operations treat the dict as a whole:
+
+    editable    [N] bool   Gaussians the edit may touch
+    generation  [N] int    0 for loaded Gaussians, n for those created by the n-th densification
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from gs_ssd.scene.gaussians import Gaussians
+
+TRAINABLE = ("means", "scales", "quats", "opacities", "sh0", "shN")
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Per-group rates of the official SSD runs; those of the means are multiplied by the scene's extent.
+
+    The rate of the means decays log-linearly from `means` to `means_final` over the run; the others are constant.
+    """
+
+    means: float = 1.6e-4
+    means_final: float = 1.6e-5
+    scales: float = 0.005
+    quats: float = 0.001
+    opacities: float = 0.04
+    sh0: float = 0.01
+    shN: float = 5e-4
+
+
+class SceneOptimizer:
+    """The trainable scene: `params` (tensors and sidecars by name) and one Adam per tensor.
+
+    Args:
+        gaussians: the scene to start from; it is copied.
+        editable: [N] bool, or None for all.
+        rates: learning rates.
+        extent: size of the scene in world units, 1.1 × the largest distance of a camera from the cameras' mean.
+        betas: Adam's.
+    """
+
+    def __init__(
+        self,
+        gaussians: Gaussians,
+        *,
+        editable: Tensor | None = None,
+        rates: LearningRates | None = None,
+        extent: float = 1.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
+        n, device = len(gaussians), gaussians.device
+        self.rates, self.extent = rates or LearningRates(), extent
+        if editable is None:
+            editable = torch.ones(n, dtype=torch.bool, device=device)
+        self.params: dict[str, Parameter] = {
+            name: Parameter(value, requires_grad=value.numel() > 0)
+            for name, value in gaussians.clone().tensors().items()
+        }
+        self.params["editable"] = Parameter(editable.to(device), requires_grad=False)
+        self.params["generation"] = Parameter(
+            torch.zeros(n, dtype=torch.int64, device=device), requires_grad=False
+        )
+        rates_by_name = asdict(self.rates) | {"means": self.rates.means * extent}
+        self.optimizers = {
+            # eps is 3DGS's: the gradients of single Gaussians are far below Adam's usual 1e-8.
+            name: torch.optim.Adam(
+                [self.params[name]], lr=rates_by_name[name], betas=tuple(betas), eps=1e-15, fused=True
+            )
+            for name in TRAINABLE
+            if self.params[name].numel()
+        }
+
+    @property
+    def gaussians(self) -> Gaussians:
+        """The scene as it is now, sharing storage (and gradients) with the parameters."""
+        return Gaussians(**{name: self.params[name] for name in TRAINABLE})
+
+    def set_progress(self, progress: float) -> None:
+        """Decay the rate of the means: exp((1 − τ) ln a + τ ln b), τ = progress in [0, 1]."""
+        start, end = self.rates.means * self.extent, self.rates.means_final * self.extent
+        rate = math.exp((1 - progress) * math.log(start) + progress * math.log(end)) if start > 0 else 0.0
+        self.optimizers["means"].param_groups[0]["lr"] = rate
+
+    def mask_gradients(self) -> None:
+        """Zero the gradients of the Gaussians that must not change (all six tensors, rotations too)."""
+        keep = self.params["editable"]
+        if bool(keep.all()):
+            return
+        for name in self.optimizers:
+            gradient = self.params[name].grad
+            if gradient is not None:
+                gradient.mul_(keep.reshape(-1, *[1] * (gradient.dim() - 1)))
+
+    def non_finite_gradient(self) -> str | None:
+        """The name of the first tensor whose gradient holds a NaN or an infinity."""
+        for name in self.optimizers:
+            gradient = self.params[name].grad
+            if gradient is not None and not bool(torch.isfinite(gradient.sum())):
+                return name
+        return None
+
+    def step(self) -> None:
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)

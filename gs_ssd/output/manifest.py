@@ -1,0 +1,58 @@
+"""The run manifest: everything needed to know what was run and to run it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gs_ssd.files import atomic_path
+
+PACKAGES = ("gs_ssd", "torch", "diffusers", "transformers", "gsplat", "numba", "numpy", "plyfile")
+
+
+def sha256(path: str | os.PathLike) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def peak_memory_mb() -> dict[str, float]:
+    """Peak resident memory of the process, and of the GPU where there is one, in MB."""
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = {"cpu": round(resident / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)}
+    if torch.cuda.is_available():
+        peak["cuda"] = round(torch.cuda.max_memory_allocated() / (1 << 20), 1)
+    return peak
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "packages": versions,
+    }
+
+
+def write_json(content: dict[str, Any], path: str | os.PathLike) -> None:
+    with atomic_path(path) as temporary:
+        Path(temporary).write_text(json.dumps(content, indent=2, default=str) + "\n")

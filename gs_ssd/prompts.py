@@ -1,0 +1,40 @@
+"""What is checked about the two sentences of an edit before anything is computed."""
+
+from __future__ import annotations
+
+from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.errors import UserError
+
+MAX_CHARACTERS = 1000
+
+
+def check_prompts(prior: DiffusionPrior, *, source: str | None, target: str | None) -> list[str]:
+    """Raise UserError for prompts that can't work; return warnings for those that may not."""
+    if not (target or "").strip():
+        raise UserError('prompt.target is empty; say what the scene shall become, such as prompt.target="a clown"')
+    if not (source or "").strip():
+        raise UserError(
+            'prompt.source is missing; say what the scene shows now, such as prompt.source="a photo of a man"'
+        )
+    if source.strip().lower() == target.strip().lower():
+        raise UserError(f"prompt.target equals prompt.source ({source!r}), so there is nothing to edit; change one")
+    for name, prompt in (("prompt.source", source), ("prompt.target", target)):
+        if len(prompt) > MAX_CHARACTERS:
+            raise UserError(
+                f"{name} has {len(prompt.split())} words; the text encoder reads a sentence, not a page: shorten it"
+            )
+    return [
+        warning for prompt in (source, target) if (warning := _unknown_words_warning(prior, prompt)) is not None
+    ]
+
+
+def _unknown_words_warning(prior: DiffusionPrior, prompt: str) -> str | None:
+    unknown = prior.unknown_words(prompt)
+    if not unknown:
+        return None
+    near = sorted({known for word in unknown for known in prior.nearest_words(word)})
+    nearest = f" (nearest known: {', '.join(near)})" if near else ""
+    return (
+        f"the {prior.name} prior doesn't know: {', '.join(unknown)}{nearest}; "
+        "`python scripts/list_prompts.py` lists what it knows, diffusion=sd21 knows any words"
+    )

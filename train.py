@@ -1,0 +1,261 @@
+"""Edit a 3D Gaussian Splatting scene with a sentence: `python train.py scene=face prompt=spiderman`.
+
+`python train.py --help` shows every choice and setting.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+
+import hydra
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
+
+from gs_ssd.command_line import dotted_keys, expand, explain
+from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.edit.loop import NonFiniteError, StepReport, edit
+from gs_ssd.edit.optimizer import SceneOptimizer
+from gs_ssd.errors import UserError
+from gs_ssd.guidance import Conditions, Guidance
+from gs_ssd.output.manifest import environment, peak_memory_mb, sha256, write_json
+from gs_ssd.output.results import Videos, make_output_dir, write_results
+from gs_ssd.paths import CONFIGS, ROOT
+from gs_ssd.prompts import check_prompts
+from gs_ssd.render import render
+from gs_ssd.scene import load_gaussians
+from gs_ssd.scene.datasets import load_cameras
+from gs_ssd.scene.setup import camera_extent, locate, training_views, turntable
+
+EXIT_BAD_INPUT = 2
+EXIT_NO_EDIT = 3
+EXIT_NOT_FINITE = 4
+
+OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
+OmegaConf.register_new_resolver("file_name", lambda path: Path(path).name.split(".")[0], replace=True)
+OmegaConf.register_new_resolver(
+    "slug", lambda text: re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-")[:60], replace=True
+)
+
+
+class StopOnInterrupt:
+    """The first Ctrl-C asks the run to stop and still export; the second one ends the process."""
+
+    def __enter__(self) -> StopOnInterrupt:
+        self.requested = False
+        self.previous = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def _handle(self, signum, frame) -> None:
+        self.requested = True
+        signal.signal(signal.SIGINT, self.previous)
+        tqdm.write("stopping after this step; press Ctrl-C again to quit without results")
+
+    def __exit__(self, *exception) -> None:
+        signal.signal(signal.SIGINT, self.previous)
+
+
+def pick_device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device={name} is none of auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: torch sees no CUDA GPU here; use device=cpu or device=auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def check_settings(cfg: DictConfig, prior: DiffusionPrior, guidance: Guidance) -> int:
+    """The training resolution; raises UserError for settings that don't fit together."""
+    for name in ("steps", "views_per_step"):
+        if not isinstance(cfg[name], int) or cfg[name] < 1:
+            raise UserError(f"{name}={cfg[name]} must be a whole number of at least 1")
+    size = cfg.resolution or prior.resolution
+    if not isinstance(size, int) or size < prior.factor or size % prior.factor:
+        nearest = max(round(float(size) / prior.factor), 1) * prior.factor if isinstance(size, int) else 512
+        raise UserError(f"resolution={size} is not divisible by {prior.factor}; try resolution={nearest}")
+    if guidance.takes_image != prior.takes_image:
+        fitting = "guidance=ssd_ip2p" if prior.takes_image else "diffusion=ip2p"
+        raise UserError(f"guidance {guidance.name} and diffusion {prior.name} don't fit together; use {fitting}")
+    return size
+
+
+def run(cfg: DictConfig) -> int:
+    """One edit from files to files; returns the exit code."""
+    started = time.perf_counter()
+    device = pick_device(cfg.device)
+    torch.manual_seed(cfg.seed)
+    generator = torch.Generator().manual_seed(cfg.seed)
+
+    before = load_gaussians(cfg.scene.path)
+    cameras = load_cameras(cfg.scene.cameras) if cfg.scene.cameras else None
+    prior: DiffusionPrior = instantiate(cfg.diffusion, device=device)
+    guidance: Guidance = instantiate(cfg.guidance)
+    size = check_settings(cfg, prior, guidance)
+    for warning in check_prompts(prior, source=cfg.prompt.source, target=cfg.prompt.target):
+        print(f"warning: {warning}", file=sys.stderr)
+    editable = instantiate(cfg.scene.mask)(before)
+    folder = make_output_dir(cfg.output_dir, scene=cfg.scene.name, prompt=cfg.prompt.name)
+
+    frame = locate(
+        before, up=cfg.scene.up, center=cfg.scene.center, radius=cfg.scene.radius, cameras=cameras
+    )
+    views = training_views(frame, size=size, generator=generator, cameras=cameras, **cfg.scene.views)
+    background = torch.tensor(list(cfg.scene.background), device=device)
+    renderer = partial(render, background=background)
+    before = before.to(device)
+    rates = instantiate(cfg.optimizer.rates)
+    scene = SceneOptimizer(
+        before, editable=editable, rates=rates, extent=camera_extent(views, frame), betas=cfg.optimizer.betas
+    )
+    conditions = Conditions.encode(
+        prior,
+        target=cfg.prompt.target,
+        source=cfg.prompt.source,
+        negative=cfg.prompt.negative if cfg.prompt.negative is not None else guidance.negative_prompt,
+    )
+    set_up = time.perf_counter() - started
+
+    print(f"{cfg.scene.name} ({len(before):,} Gaussians): {cfg.prompt.source!r} → {cfg.prompt.target!r}")
+    steps = edit(
+        scene,
+        views=views,
+        renderer=renderer,
+        prior=prior,
+        guidance=guidance,
+        conditions=conditions,
+        timesteps=instantiate(cfg.timesteps),
+        anchors=instantiate(cfg.anchors),
+        densifier=instantiate(cfg.densify),
+        num_steps=cfg.steps,
+        views_per_step=cfg.views_per_step,
+        generator=generator,
+    )
+    reports: list[StepReport] = []
+    not_finite = None
+    with StopOnInterrupt() as stop, tqdm(total=cfg.steps, desc=guidance.name, unit="step") as bar:
+        try:
+            for report in steps:
+                reports.append(report)
+                bar.update()
+                if report.step % 10 == 0:
+                    bar.set_postfix(t=report.t, loss=f"{report.loss:.3g}", gaussians=report.num_gaussians)
+                if stop.requested:
+                    break
+        except NonFiniteError as error:
+            not_finite = error
+    edited_at = time.perf_counter()
+
+    after = scene.gaussians.clone()
+    orbit = {"front_azimuth_degrees": cfg.scene.views.front_azimuth_degrees}
+    orbit["elevation_degrees"] = cfg.render.elevation_degrees
+    videos = Videos(
+        cameras=turntable(frame, cfg.render.frames, size=cfg.render.size, **orbit).to(device),
+        sheet_cameras=turntable(frame, cfg.render.sheet_views, size=cfg.render.sheet_size, **orbit).to(device),
+        fps=cfg.render.fps,
+    )
+    change = write_results(
+        folder,
+        before=before,
+        after=after,
+        renderer=renderer,
+        videos=videos,
+        reports=reports,
+        labels=(cfg.prompt.source, cfg.prompt.target),
+    )
+    finished = time.perf_counter()
+    phases = {name: sum(r.seconds.get(name, 0.0) for r in reports) for name in reports[0].seconds} if reports else {}
+    write_json(
+        {
+            "command": sys.argv,
+            "config": OmegaConf.to_container(cfg, resolve=True),
+            "environment": environment() | {"device": str(device)},
+            "input": {"path": str(cfg.scene.path), "sha256": sha256(cfg.scene.path), "gaussians": len(before)},
+            "output": {"sha256": sha256(folder / "edited.ply"), "gaussians": len(after)},
+            "steps_done": len(reports),
+            "seconds": {"set_up": set_up, "edit": edited_at - started - set_up, "results": finished - edited_at},
+            "seconds_by_phase": phases,
+            "peak_memory_mb": peak_memory_mb(),
+            "change": vars(change),
+        },
+        folder / "run.json",
+    )
+    per_step = (edited_at - started - set_up) / max(len(reports), 1)
+    print(
+        f"edited   {len(reports)} of {cfg.steps} steps in {edited_at - started - set_up:.0f} s "
+        f"({1000 * per_step:.0f} ms per step), {len(after):,} Gaussians\n"
+        f"scene    {folder / 'edited.ply'}\n"
+        f"pictures {folder / 'before_after.png'}, {folder / 'loss.png'}\n"
+        f"videos   {folder / 'turntable.mp4'}, {folder / 'before_after.mp4'}\n"
+        f"report   {folder / 'run.json'}; mean change of a pixel {change.mean:.3f}"
+    )
+    if not_finite is not None:
+        print(f"error: {not_finite}; stopped before it reached the scene, results are those so far", file=sys.stderr)
+        return EXIT_NOT_FINITE
+    if cfg.no_edit_guard and not change.visible and not stop.requested:
+        print(
+            f"error: the edit changed next to nothing: {change}; raise steps or the learning rates, or use a prompt "
+            "and a prior that know the subject (no_edit_guard=false turns this check off)",
+            file=sys.stderr,
+        )
+        return EXIT_NO_EDIT
+    return 0
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
+def hydra_main(cfg: DictConfig) -> None:
+    code = report_user_errors(lambda: run(cfg))
+    if code:
+        sys.exit(code)
+
+
+def report_user_errors(job) -> int:
+    """Run `job`; a UserError becomes one line on stderr and exit code 2."""
+    try:
+        return job()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except torch.cuda.OutOfMemoryError:
+        print("error: the GPU is out of memory; lower resolution= or views_per_step=", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+def check_composition(overrides: list[str]) -> None:
+    """Compose once before Hydra does, because its own messages don't say what exists."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        try:
+            cfg = compose("train", overrides=overrides)
+            OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            keys = dotted_keys(OmegaConf.to_container(compose("train"), resolve=False))
+            raise UserError(explain(error, keys)) from error
+        finally:
+            GlobalHydra.instance().clear()
+
+
+def main() -> int:
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    flags = [argument for argument in sys.argv[1:] if argument.startswith("-")]
+    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    overrides = expand(overrides, cuda=torch.cuda.is_available())
+    if not flags:  # --help and --multirun are Hydra's
+        code = report_user_errors(lambda: check_composition(overrides))
+        if code:
+            return code
+    sys.argv[1:] = flags + overrides
+    hydra_main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
