@@ -85,7 +85,9 @@ def check_settings(cfg: DictConfig, prior: DiffusionPrior, guidance: Guidance) -
         raise UserError(f"resolution={size} is not divisible by {prior.factor}; try resolution={nearest}")
     if guidance.takes_image != prior.takes_image:
         fitting = "guidance=ssd_ip2p" if prior.takes_image else "diffusion=ip2p"
-        raise UserError(f"guidance {guidance.name} and diffusion {prior.name} don't fit together; use {fitting}")
+        raise UserError(
+            f"guidance {guidance.name} and diffusion {prior.name} don't fit together; use {fitting}"
+        )
     return size
 
 
@@ -106,9 +108,7 @@ def run(cfg: DictConfig) -> int:
     editable = instantiate(cfg.scene.mask)(before)
     folder = make_output_dir(cfg.output_dir, scene=cfg.scene.name, prompt=cfg.prompt.name)
 
-    frame = locate(
-        before, up=cfg.scene.up, center=cfg.scene.center, radius=cfg.scene.radius, cameras=cameras
-    )
+    frame = locate(before, up=cfg.scene.up, center=cfg.scene.center, radius=cfg.scene.radius, cameras=cameras)
     views = training_views(frame, size=size, generator=generator, cameras=cameras, **cfg.scene.views)
     background = torch.tensor(list(cfg.scene.background), device=device)
     renderer = partial(render, background=background)
@@ -160,7 +160,9 @@ def run(cfg: DictConfig) -> int:
     orbit["elevation_degrees"] = cfg.render.elevation_degrees
     videos = Videos(
         cameras=turntable(frame, cfg.render.frames, size=cfg.render.size, **orbit).to(device),
-        sheet_cameras=turntable(frame, cfg.render.sheet_views, size=cfg.render.sheet_size, **orbit).to(device),
+        sheet_cameras=turntable(frame, cfg.render.sheet_views, size=cfg.render.sheet_size, **orbit).to(
+            device
+        ),
         fps=cfg.render.fps,
     )
     change = write_results(
@@ -173,16 +175,28 @@ def run(cfg: DictConfig) -> int:
         labels=(cfg.prompt.source, cfg.prompt.target),
     )
     finished = time.perf_counter()
-    phases = {name: sum(r.seconds.get(name, 0.0) for r in reports) for name in reports[0].seconds} if reports else {}
+    phases = (
+        {name: sum(r.seconds.get(name, 0.0) for r in reports) for name in reports[0].seconds}
+        if reports
+        else {}
+    )
     write_json(
         {
             "command": sys.argv,
             "config": OmegaConf.to_container(cfg, resolve=True),
             "environment": environment() | {"device": str(device)},
-            "input": {"path": str(cfg.scene.path), "sha256": sha256(cfg.scene.path), "gaussians": len(before)},
+            "input": {
+                "path": str(cfg.scene.path),
+                "sha256": sha256(cfg.scene.path),
+                "gaussians": len(before),
+            },
             "output": {"sha256": sha256(folder / "edited.ply"), "gaussians": len(after)},
             "steps_done": len(reports),
-            "seconds": {"set_up": set_up, "edit": edited_at - started - set_up, "results": finished - edited_at},
+            "seconds": {
+                "set_up": set_up,
+                "edit": edited_at - started - set_up,
+                "results": finished - edited_at,
+            },
             "seconds_by_phase": phases,
             "peak_memory_mb": peak_memory_mb(),
             "change": vars(change),
@@ -199,7 +213,10 @@ def run(cfg: DictConfig) -> int:
         f"report   {folder / 'run.json'}; mean change of a pixel {change.mean:.3f}"
     )
     if not_finite is not None:
-        print(f"error: {not_finite}; stopped before it reached the scene, results are those so far", file=sys.stderr)
+        print(
+            f"error: {not_finite}; stopped before it reached the scene, results are those so far",
+            file=sys.stderr,
+        )
         return EXIT_NOT_FINITE
     if cfg.no_edit_guard and not change.visible and not stop.requested:
         print(

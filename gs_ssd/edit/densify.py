@@ -102,7 +102,7 @@ class Densifier:
 def top_percent(values: Tensor, share: float) -> Tensor:
     """The mask of the largest `share` of the non-zero entries of `values` [N] (none if all are zero)."""
     nonzero = int((values > 0).sum())
-    keep = int(round(share * nonzero))
+    keep = round(share * nonzero)
     if keep == 0:
         return torch.zeros_like(values, dtype=torch.bool)
     mask = torch.zeros_like(values, dtype=torch.bool)
