@@ -1,0 +1,106 @@
+"""CLIP metrics of an edit, on paired views.
+
+With unit features I(·) of a render and T(·) of a prompt:
+
+    clip_similarity  cos(I_edit, T_target)
+    clip_direction   cos(I_edit − I_source, T_target − T_source), both renders from the same camera
+    retrieval_top1   share of views whose edited render is closest to the target among a list of prompts
+
+The offline default is the small dual encoder in data/judge, which never takes part in an edit; the same functions run
+on openai/clip-vit-large-patch14.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import CLIPModel, CLIPTokenizer
+
+from gs_ssd.errors import UserError
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Clip:
+    """A frozen dual encoder: unit features of images [B, H, W, 3] in [0, 1] and of prompts."""
+
+    def __init__(
+        self, model: CLIPModel, tokenizer: CLIPTokenizer, *, device: torch.device | str = "cpu"
+    ) -> None:
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.device = torch.device(device)
+        self.size = model.config.vision_config.image_size
+        self.mean = torch.tensor(MEAN, device=self.device).reshape(1, 3, 1, 1)
+        self.std = torch.tensor(STD, device=self.device).reshape(1, 3, 1, 1)
+
+    @classmethod
+    def from_pretrained(cls, path: str, *, device: torch.device | str = "cpu") -> Clip:
+        """Load a folder or a hub model; raises UserError when it can't be had."""
+        try:
+            model = CLIPModel.from_pretrained(path, use_safetensors=True)
+            tokenizer = CLIPTokenizer.from_pretrained(path)
+        except Exception as error:  # many types, all of them a bad or missing model
+            reason = str(error).strip().splitlines()[0][:200]
+            raise UserError(f"can't load the CLIP model {path}: {reason}") from error
+        return cls(model, tokenizer, device=device)
+
+    @torch.no_grad()
+    def image_features(self, images: Tensor) -> Tensor:
+        """[B, D]; bicubic resize to the model's square, as the published evaluation does, with antialiasing."""
+        x = images.to(self.device).permute(0, 3, 1, 2)
+        x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
+        return F.normalize(
+            _tensor(self.model.get_image_features(pixel_values=(x - self.mean) / self.std)), dim=-1
+        )
+
+    @torch.no_grad()
+    def text_features(self, prompts: Sequence[str]) -> Tensor:
+        """[len(prompts), D]."""
+        length = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(
+            list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        ).to(self.device)
+        features = self.model.get_text_features(
+            input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
+        )
+        return F.normalize(_tensor(features), dim=-1)
+
+
+def _tensor(features) -> Tensor:
+    """transformers 5 wraps the projected features in an output object."""
+    return features if isinstance(features, Tensor) else features.pooler_output
+
+
+def direction(delta_image: Tensor, delta_text: Tensor) -> Tensor:
+    """cos(ΔI, ΔT) per row; 0 where nothing changed."""
+    return F.cosine_similarity(delta_image, delta_text, dim=-1, eps=1e-8)
+
+
+def clip_metrics(
+    clip: Clip,
+    *,
+    before: Tensor,
+    after: Tensor,
+    source: str,
+    target: str,
+    candidates: Sequence[str] | None = None,
+) -> dict[str, float]:
+    """Means over views; `before` and `after` are [V, H, W, 3] from the same cameras.
+
+    `candidates` are the prompts that retrieval chooses among; target and source are always in it.
+    """
+    prompts = list(dict.fromkeys([target, source, *(candidates or [])]))
+    image_before, image_after = clip.image_features(before), clip.image_features(after)
+    text = clip.text_features(prompts)
+    metrics = {
+        "clip_similarity": (image_after @ text[0]).mean().item(),
+        "clip_similarity_before": (image_before @ text[0]).mean().item(),
+        "clip_direction": direction(image_after - image_before, (text[0] - text[1])[None]).mean().item(),
+        "retrieval_top1": ((image_after @ text.T).argmax(dim=-1) == 0).float().mean().item(),
+    }
+    return metrics

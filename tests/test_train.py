@@ -1,0 +1,152 @@
+"""The front door, run as a user runs it: files in, files out, one-line errors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+import torch
+from PIL import Image
+
+import train as front_door
+from gs_ssd.scene import load_gaussians, save_gaussians
+from tests.synthetic import random_gaussians
+
+ROOT = Path(__file__).parents[1]
+FAST = [
+    "diffusion=tiny",
+    "device=cpu",
+    "resolution=64",
+    "render.frames=4",
+    "render.size=64",
+    "render.sheet_size=48",
+    "render.sheet_views=4",
+    'prompt.source="a photo"',
+    'prompt.target="a drawing"',
+]
+
+
+def train(*overrides: str, **kwargs) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *overrides],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **kwargs,
+    )
+
+
+@pytest.fixture(scope="module")
+def scene_path(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("scene") / "ball.ply"
+    save_gaussians(random_gaussians(400, sh_degree=1), path)
+    return path
+
+
+def test_a_run_leaves_what_the_user_came_for(scene_path, tmp_path):
+    out = tmp_path / "out"
+    result = train(
+        f"scene={scene_path}", *FAST, "steps=12", "densify.start=4", "densify.every=4", f"output_dir={out}"
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.strip().splitlines()) == 6  # what it does, and a summary of five lines
+    edited = load_gaussians(out / "edited.ply")
+    assert edited.sh_degree == 1
+    for video, width in (("turntable.mp4", 64), ("before_after.mp4", 128)):
+        frames = imageio_ffmpeg.read_frames(str(out / video))
+        meta = next(frames)
+        assert meta["size"] == (width, 64) and "yuv420p" in meta["pix_fmt"] and meta["codec"] == "h264"
+        assert sum(1 for _ in frames) == 4
+    for picture in ("before_after.png", "loss.png"):
+        Image.open(out / picture).verify()
+    manifest = json.loads((out / "run.json").read_text())
+    assert manifest["steps_done"] == 12 and manifest["config"]["seed"] == 0
+    assert manifest["output"]["gaussians"] == len(edited) > 400
+    assert not list(out.glob(".*"))
+
+
+def test_same_seed_same_scene(scene_path, tmp_path):
+    for name in ("a", "b"):
+        train(f"scene={scene_path}", *FAST, "steps=3", "no_edit_guard=false", f"output_dir={tmp_path / name}")
+    first, second = (load_gaussians(tmp_path / name / "edited.ply") for name in ("a", "b"))
+    for name, value in first.tensors().items():
+        assert torch.equal(value, second.tensors()[name])
+
+
+def test_no_edit_guard(scene_path, tmp_path):
+    still = [f"optimizer.rates.{name}=0" for name in ("scales", "quats", "opacities", "sh0", "shN")]
+    still += ["optimizer.rates.means=1e-30", "optimizer.rates.means_final=1e-30", "densify.start=99"]
+    result = train(f"scene={scene_path}", *FAST, "steps=3", *still, f"output_dir={tmp_path / 'a'}")
+    assert result.returncode == 3
+    assert "changed next to nothing" in result.stderr and (tmp_path / "a" / "edited.ply").is_file()
+    result = train(
+        f"scene={scene_path}", *FAST, "steps=3", *still, "no_edit_guard=false", f"output_dir={tmp_path}"
+    )
+    assert result.returncode == 0
+
+
+def test_interrupt_stops_and_still_exports(scene_path, tmp_path):
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            str(ROOT / "train.py"),
+            f"scene={scene_path}",
+            *FAST,
+            "steps=100000",
+            f"output_dir={tmp_path}",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    text = ""
+    while "ssd:" not in text or "/100000" not in text or " 0/100000" in text[-80:]:
+        text += process.stderr.read(40)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    process.stderr.read()
+    assert process.wait(timeout=120) == 0
+    manifest = json.loads((tmp_path / "run.json").read_text())
+    assert 0 < manifest["steps_done"] < 100000 and (tmp_path / "edited.ply").is_file()
+
+
+BAD = {
+    "stepz=3": "no setting is called stepz (did you mean steps?)",
+    "scene=fase": "no scene is called 'fase' (did you mean face?)",
+    "guidance=sdd": "no guidance is called 'sdd'",
+    "scene=missing.ply": "missing.ply",
+    "scene.cameras=nowhere": "nowhere",
+    "steps=0": "steps=0 must be",
+    "resolution=100": "resolution=100 is not divisible by 8; try resolution=96",
+    "device=tpu": "device=tpu is none of",
+    "prompt.target=a photo": "equals prompt.source",
+    'prompt.target=""': "prompt.target is empty",
+    "diffusion=./nowhere": "nowhere",
+    "guidance=ssd_ip2p": "use diffusion=ip2p",
+    "output_dir=/proc/nowhere": "/proc/nowhere",
+    "scene.up=north": "north",
+    "prompt.target=" + "word " * 500: "500 words",
+}
+
+
+@pytest.mark.parametrize("override", BAD, ids=[key[:24] for key in BAD])
+def test_bad_input_is_one_line_and_exit_code_2(override, scene_path, tmp_path, monkeypatch, capsys):
+    overrides = [f"scene={scene_path}", *FAST, "steps=1", f"output_dir={tmp_path / 'out'}", override]
+    if override.startswith("scene="):
+        overrides = overrides[1:]
+    if override.startswith("diffusion="):
+        overrides.remove("diffusion=tiny")
+    monkeypatch.setattr(sys, "argv", ["train.py", *overrides])
+    try:
+        code = front_door.main()
+    except SystemExit as stop:
+        code = stop.code
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning")]
+    assert code == 2
+    assert len(lines) == 1 and lines[0].startswith("error: ") and BAD[override] in lines[0]
+    assert not (tmp_path / "out").exists()
