@@ -1,0 +1,253 @@
+"""Front-to-back compositing of tile lists, and its exact adjoint.
+
+With the Gaussians of a pixel numbered from near to far, α_i as in `tiles` and T_i = Π_{j<i} (1 - α_j),
+
+    C = Σ_i c_i α_i T_i + T_end c_background,     A = 1 - T_end.
+
+As in gsplat, α is clamped to 0.999, contributions below 1/255 are skipped, and a pixel stops before the Gaussian
+that would bring T to 1e-4 or less. The adjoint runs back to front. With q_i = c_i · ∂L/∂C and the suffix
+B_i = Σ_{j>i} α_j T_j q_j + T_end (c_background · ∂L/∂C - ∂L/∂A),
+
+    ∂L/∂α_i = T_i q_i - B_i / (1 - α_i),      ∂L/∂σ_i = -α_i ∂L/∂α_i,      σ = ½ dᵀQd.
+
+Every (Gaussian, tile) pair writes its own sums; they are added per Gaussian afterwards, so there are no atomics.
+Inside a tile, per-pixel state is stored block by block: 16 blocks of 16 lanes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from .simd import (
+    LANES,
+    exp2,
+    fma,
+    lane_bits,
+    lane_columns,
+    lane_rows,
+    lane_sums,
+    load,
+    lowest_bit,
+    maximum,
+    minimum,
+    select,
+    splat,
+    store,
+)
+from .tiles import BLOCK, CHANNELS, COLOR, L11, L12, L22, LOG2_OPACITY, RECORD, TILE, X, Y, TileLists
+from .threads import parallel
+
+ALPHA_MIN = 1 / 255
+ALPHA_MAX = 0.999
+TRANSMITTANCE_MIN = 1e-4
+_PIXELS = TILE * TILE
+_DEAD = 2.0  # an opacity threshold that no Gaussian passes
+
+
+def forward(lists: TileLists, background, out_color, out_alpha):
+    """Composite into out_color [H, W, D] and out_alpha [H, W]; returns the state that `backward` needs."""
+    tiles = lists.tiles_x * lists.tiles_y
+    dtype = lists.records.dtype
+    transmittance = np.empty(tiles * _PIXELS, dtype)
+    last = np.empty(
+        tiles * _PIXELS, dtype
+    )  # position in the tile's list of the last Gaussian that contributed
+    ends = np.empty(tiles, np.int64)  # one past the last entry that contributed
+    parallel(_forward_tiles, tiles, lists.tiles_x, lists.records, lists.entries, lists.entry_rank,
+             lists.entry_blocks, background, out_color, out_alpha, transmittance, last, ends,
+             grain=lists.tiles_x)  # fmt: skip
+    return transmittance, last, ends
+
+
+def backward(lists: TileLists, state, background, conics, opacities, grad_color, grad_alpha, out):
+    """Accumulate into `out` = gradients (means2d [N, 2], conics [N, 3], opacities [N], colors [N, D])."""
+    transmittance, last, ends = state
+    sums = np.empty(lists.slots[-1] * LANES, lists.records.dtype)
+    parallel(_backward_tiles, lists.tiles_x * lists.tiles_y, lists.tiles_x, lists.records, lists.entries,
+             lists.entry_rank, lists.entry_slot, lists.entry_blocks, background, grad_color, grad_alpha,
+             transmittance, last, ends, sums, grain=lists.tiles_x)  # fmt: skip
+    parallel(_gather, len(lists.order), lists.order, lists.slots, sums, conics, opacities, *out, grain=4096)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _opacity(records, record, dx, dy):
+    """α before the clamp. One formula for both passes, so that they agree on every threshold to the last bit."""
+    u = fma(dx, records[record + L11], dy * records[record + L12])
+    v = dy * records[record + L22]
+    exponent = fma(-u, u, fma(-v, v, records[record + LOG2_OPACITY]))
+    return exp2(maximum(exponent, -100.0))
+
+
+@njit(nogil=True, cache=True)
+def _forward_tiles(
+    start, stop, tiles_x, records, entries, entry_rank, entry_blocks, background, color, alpha, transmittance,
+    last, ends,
+):  # fmt: skip
+    height, width, channels = color.shape
+    columns, rows = lane_columns(records), lane_rows(records)
+    zero = splat(records, 0.0)
+    T = np.empty(_PIXELS, records.dtype)
+    threshold = np.empty(_PIXELS, records.dtype)
+    final = np.empty(_PIXELS, records.dtype)
+    c0, c1 = np.empty(_PIXELS, records.dtype), np.empty(_PIXELS, records.dtype)
+    c2, c3 = np.empty(_PIXELS, records.dtype), np.empty(_PIXELS, records.dtype)
+    for tile in range(start, stop):
+        x0, y0 = tile % tiles_x * TILE, tile // tiles_x * TILE
+        alive = 0
+        for block in range(LANES):
+            px, py = x0 + block % 4 * BLOCK + columns, y0 + block // 4 * BLOCK + rows
+            inside = (px < width) & (py < height)
+            at = block * LANES
+            store(T, at, 1.0)
+            store(threshold, at, select(inside, splat(records, ALPHA_MIN), _DEAD))
+            store(final, at, -1.0)
+            store(c0, at, 0.0)
+            store(c1, at, 0.0)
+            store(c2, at, 0.0)
+            store(c3, at, 0.0)
+            if lane_bits(inside):
+                alive |= 1 << block
+
+        entry = entries[tile]
+        ends[tile] = entry
+        while entry < entries[tile + 1] and alive:
+            record = entry_rank[entry] * RECORD
+            touched = entry_blocks[entry] & alive
+            contributed = 0
+            while touched:
+                block = lowest_bit(touched)
+                touched &= touched - 1
+                at = block * LANES
+                dx = columns + (x0 + block % 4 * BLOCK + 0.5 - records[record + X])
+                dy = rows + (y0 + block // 4 * BLOCK + 0.5 - records[record + Y])
+                a = minimum(_opacity(records, record, dx, dy), ALPHA_MAX)
+                limit = load(threshold, at)
+                hit = a >= limit
+                before = load(T, at)
+                after = before - before * a
+                visible = hit & (after > TRANSMITTANCE_MIN)
+                stopped = hit & (after <= TRANSMITTANCE_MIN)
+                if lane_bits(visible):
+                    contributed |= 1 << block
+                    weight = select(visible, before * a, zero)
+                    store(T, at, select(visible, after, before))
+                    store(c0, at, fma(weight, records[record + COLOR], load(c0, at)))
+                    store(c1, at, fma(weight, records[record + COLOR + 1], load(c1, at)))
+                    store(c2, at, fma(weight, records[record + COLOR + 2], load(c2, at)))
+                    store(c3, at, fma(weight, records[record + COLOR + 3], load(c3, at)))
+                    store(final, at, select(visible, splat(records, entry - entries[tile]), load(final, at)))
+                if lane_bits(stopped):
+                    limit = select(stopped, splat(records, _DEAD), limit)
+                    store(threshold, at, limit)
+                    if not lane_bits(limit < 1.0):
+                        alive &= ~(1 << block)
+            entry_blocks[entry] = contributed
+            entry += 1
+            if contributed:
+                ends[tile] = entry
+        transmittance[tile * _PIXELS : (tile + 1) * _PIXELS] = T
+        last[tile * _PIXELS : (tile + 1) * _PIXELS] = final
+
+        accumulated = (c0, c1, c2, c3)
+        for k in range(channels):
+            plane = accumulated[k]
+            for y in range(min(TILE, height - y0)):
+                for x in range(min(TILE, width - x0)):
+                    at = (y // 4 * 4 + x // 4) * LANES + y % 4 * 4 + x % 4
+                    color[y0 + y, x0 + x, k] = plane[at] + T[at] * background[k]
+        for y in range(min(TILE, height - y0)):
+            for x in range(min(TILE, width - x0)):
+                alpha[y0 + y, x0 + x] = 1 - T[(y // 4 * 4 + x // 4) * LANES + y % 4 * 4 + x % 4]
+
+
+@njit(nogil=True, cache=True)
+def _backward_tiles(
+    start, stop, tiles_x, records, entries, entry_rank, entry_slot, entry_blocks, background, grad_color,
+    grad_alpha, transmittance, last, ends, sums,
+):  # fmt: skip
+    height, width, channels = grad_color.shape
+    columns, rows = lane_columns(records), lane_rows(records)
+    zero = splat(records, 0.0)
+    T = np.empty(_PIXELS, records.dtype)
+    suffix = np.empty(_PIXELS, records.dtype)
+    v = np.empty((CHANNELS, _PIXELS), records.dtype)
+    v0, v1, v2, v3 = v[0], v[1], v[2], v[3]
+    for tile in range(start, stop):
+        x0, y0 = tile % tiles_x * TILE, tile // tiles_x * TILE
+        final = last[tile * _PIXELS : (tile + 1) * _PIXELS]
+        T[:] = transmittance[tile * _PIXELS : (tile + 1) * _PIXELS]
+        v[:] = 0
+        suffix[:] = 0
+        for y in range(min(TILE, height - y0)):
+            for x in range(min(TILE, width - x0)):
+                at = (y // 4 * 4 + x // 4) * LANES + y % 4 * 4 + x % 4
+                behind = -grad_alpha[y0 + y, x0 + x]
+                for k in range(channels):
+                    v[k, at] = grad_color[y0 + y, x0 + x, k]
+                    behind += background[k] * v[k, at]
+                suffix[at] = T[at] * behind
+
+        for entry in range(ends[tile], entries[tile + 1]):
+            store(sums, entry_slot[entry] * LANES, 0.0)
+        for entry in range(ends[tile] - 1, entries[tile] - 1, -1):
+            record = entry_rank[entry] * RECORD
+            position = entry - entries[tile]
+            touched = np.int64(entry_blocks[entry])
+            s = sx = sy = sxx = sxy = syy = g0 = g1 = g2 = g3 = zero
+            while touched:
+                block = lowest_bit(touched)
+                touched &= touched - 1
+                at = block * LANES
+                dx = columns + (x0 + block % 4 * BLOCK + 0.5 - records[record + X])
+                dy = rows + (y0 + block // 4 * BLOCK + 0.5 - records[record + Y])
+                raw = _opacity(records, record, dx, dy)
+                a = minimum(raw, ALPHA_MAX)
+                a = select((a >= ALPHA_MIN) & (load(final, at) >= position), a, zero)
+                inverse = 1.0 / (1.0 - a)
+                before = load(T, at) * inverse
+                weight = a * before
+                behind = load(suffix, at)
+                q = load(v0, at) * records[record + COLOR]
+                q = fma(load(v1, at), records[record + COLOR + 1], q)
+                q = fma(load(v2, at), records[record + COLOR + 2], q)
+                q = fma(load(v3, at), records[record + COLOR + 3], q)
+                store(T, at, before)
+                store(suffix, at, fma(weight, q, behind))
+                g0 = fma(weight, load(v0, at), g0)
+                g1 = fma(weight, load(v1, at), g1)
+                g2 = fma(weight, load(v2, at), g2)
+                g3 = fma(weight, load(v3, at), g3)
+                grad_sigma = a * fma(behind, inverse, -(before * q))
+                grad_sigma = select(raw <= ALPHA_MAX, grad_sigma, zero)
+                gx, gy = grad_sigma * dx, grad_sigma * dy
+                s, sx, sy = s + grad_sigma, sx + gx, sy + gy
+                sxx, sxy, syy = fma(gx, dx, sxx), fma(gx, dy, sxy), fma(gy, dy, syy)
+            store(sums, entry_slot[entry] * LANES, lane_sums((s, sx, sy, sxx, sxy, syy, g0, g1, g2, g3)))
+
+
+@njit(nogil=True, cache=True)
+def _gather(
+    start, stop, order, slots, sums, conics, opacities, grad_means2d, grad_conics, grad_opacities, grad_colors
+):
+    """Add up the slots of some ranks and turn the moments of ∂L/∂σ into gradients."""
+    total = np.empty(LANES, sums.dtype)
+    for r in range(start, stop):
+        if slots[r] == slots[r + 1]:
+            continue
+        accumulator = load(sums, slots[r] * LANES)
+        for slot in range(slots[r] + 1, slots[r + 1]):
+            accumulator += load(sums, slot * LANES)
+        store(total, 0, accumulator)
+        g = order[r]
+        a, b, c = conics[g, 0], conics[g, 1], conics[g, 2]
+        grad_means2d[g, 0] = -(a * total[1] + b * total[2])
+        grad_means2d[g, 1] = -(b * total[1] + c * total[2])
+        grad_conics[g, 0] = total[3] / 2
+        grad_conics[g, 1] = total[4]
+        grad_conics[g, 2] = total[5] / 2
+        grad_opacities[g] = -total[0] / opacities[g]
+        for k in range(grad_colors.shape[1]):
+            grad_colors[g, k] = total[6 + k]

@@ -1,0 +1,158 @@
+"""The CPU rasteriser: three autograd functions (project, shade, composite) around the numba kernels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from . import composite, harmonics, projection, tiles
+from .threads import parallel
+
+_GRAIN = 8192  # Gaussians per task
+
+
+def _numpy(tensor: Tensor):
+    return tensor.detach().contiguous().numpy()
+
+
+def _double(tensor: Tensor):
+    return tensor.detach().double().contiguous().numpy()
+
+
+class _Project(torch.autograd.Function):
+    """means [N, 3], quats [N, 4], scales [N, 3] -> means2d [C, N, 2], depths [C, N], conics [C, N, 3], radii."""
+
+    @staticmethod
+    def forward(ctx, means, quats, scales, opacities, viewmats, Ks, width, height, near, far, eps2d):
+        C, N = len(viewmats), len(means)
+        radii = torch.empty(C, N, 2, dtype=torch.int32)
+        means2d, depths, conics = means.new_empty(C, N, 2), means.new_empty(C, N), means.new_empty(C, N, 3)
+        ctx.save_for_backward(means, quats, scales, radii)
+        ctx.view = _double(viewmats), _double(Ks), width, height, float(eps2d)
+        inputs = _numpy(means), _numpy(quats), _numpy(scales), _numpy(opacities)
+        for c in range(C):
+            outputs = radii[c].numpy(), means2d[c].numpy(), depths[c].numpy(), conics[c].numpy()
+            parallel(projection.project, N, *inputs, ctx.view[0][c], ctx.view[1][c], width, height, float(near),
+                     float(far), float(eps2d), *outputs, grain=_GRAIN)  # fmt: skip
+        ctx.mark_non_differentiable(radii)
+        return means2d, depths, conics, radii
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_means2d, grad_depths, grad_conics, _):
+        means, quats, scales, radii = ctx.saved_tensors
+        grads = torch.empty_like(means), torch.empty_like(quats), torch.empty_like(scales)
+        parallel(projection.project_adjoint, len(means), _numpy(means), _numpy(quats), _numpy(scales), *ctx.view,
+                 radii.numpy(), _numpy(grad_means2d), _numpy(grad_depths), _numpy(grad_conics),
+                 *(g.numpy() for g in grads), grain=_GRAIN)  # fmt: skip
+        return *grads, *[None] * 8
+
+
+class _Shade(torch.autograd.Function):
+    """means [N, 3], coefficients [N, K, 3] -> colors [C, N, 3]."""
+
+    @staticmethod
+    def forward(ctx, means, coefficients, viewmats, radii, degree):
+        colors = means.new_empty(len(viewmats), len(means), 3)
+        ctx.save_for_backward(means, coefficients, radii)
+        ctx.positions, ctx.degree = _double(torch.linalg.inv(viewmats.double())[:, :3, 3]), degree
+        for c, position in enumerate(ctx.positions):
+            parallel(harmonics.shade, len(means), degree, _numpy(means), _numpy(coefficients), position,
+                     radii[c].numpy(), colors[c].numpy(), grain=_GRAIN)  # fmt: skip
+        return colors
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_colors):
+        means, coefficients, radii = ctx.saved_tensors
+        grads = torch.empty_like(means), torch.empty_like(coefficients, memory_format=torch.contiguous_format)
+        parallel(harmonics.shade_adjoint, len(means), ctx.degree, _numpy(means), _numpy(coefficients),
+                 ctx.positions, radii.numpy(), _numpy(grad_colors), *(g.numpy() for g in grads),
+                 grain=_GRAIN)  # fmt: skip
+        return *grads, None, None, None
+
+
+class _Composite(torch.autograd.Function):
+    """means2d, conics, opacities [N], colors [C, N, D <= 4], backgrounds [C, D] -> [C, H, W, D], [C, H, W, 1]."""
+
+    @staticmethod
+    def forward(ctx, means2d, conics, opacities, colors, backgrounds, depths, radii, width, height):
+        C, _, D = colors.shape
+        color, alpha = colors.new_empty(C, height, width, D), colors.new_empty(C, height, width, 1)
+        ctx.passes = []
+        for c in range(C):
+            lists = tiles.build(
+                *(_numpy(x[c]) for x in (means2d, conics, depths, radii)),
+                _numpy(opacities), _numpy(colors[c]), width, height,
+            )  # fmt: skip
+            background = _numpy(backgrounds[c])
+            state = composite.forward(lists, background, color[c].numpy(), alpha[c, ..., 0].numpy())
+            ctx.passes.append((lists, state, background))
+        ctx.save_for_backward(conics, opacities, alpha)
+        return color, alpha
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_color, grad_alpha):
+        conics, opacities, alpha = ctx.saved_tensors
+        C, N, D = len(conics), len(opacities), grad_color.shape[-1]
+        grad_color, grad_alpha = grad_color.contiguous(), grad_alpha.contiguous()
+        shapes = (C, N, 2), (C, N, 3), (C, N), (C, N, D)
+        grads = [conics.new_zeros(shape) for shape in shapes]
+        for c, (lists, state, background) in enumerate(ctx.passes):
+            composite.backward(
+                lists, state, background, _numpy(conics[c]), _numpy(opacities), _numpy(grad_color[c]),
+                _numpy(grad_alpha[c, ..., 0]), [g[c].numpy() for g in grads],
+            )  # fmt: skip
+        grad_means2d, grad_conics, grad_opacities, grad_colors = grads
+        grad_backgrounds = (grad_color * (1 - alpha)).sum((1, 2)) if ctx.needs_input_grad[4] else None
+        return grad_means2d, grad_conics, grad_opacities.sum(0), grad_colors, grad_backgrounds, *[None] * 4
+
+
+def rasterization(
+    means, quats, scales, opacities, colors, viewmats, Ks, width, height, *,
+    near_plane, far_plane, eps2d, sh_degree, backgrounds, render_mode,
+):  # fmt: skip
+    """See `gs_ssd.render.rasterization`, which has checked the arguments."""
+    C, N = len(viewmats), len(means)
+    means2d, depths, conics, radii = _Project.apply(
+        means, quats, scales, opacities, viewmats, Ks, width, height, near_plane, far_plane, eps2d
+    )
+    if render_mode in ("D", "ED"):
+        colors = depths[..., None]
+    else:
+        if sh_degree is not None:
+            colors = _Shade.apply(means, colors, viewmats, radii, sh_degree)
+        colors = colors.expand(C, N, colors.shape[-1])
+        if render_mode != "RGB":
+            colors = torch.cat([colors, depths[..., None]], dim=-1)
+    D = colors.shape[-1]
+    if backgrounds is None:
+        backgrounds = colors.new_zeros(C, D)
+    elif render_mode != "RGB":  # depth has no background
+        backgrounds = torch.cat([backgrounds[:, : D - 1], backgrounds.new_zeros(C, 1)], dim=-1)
+
+    images = []
+    for k in range(0, D, tiles.CHANNELS):
+        part = slice(k, k + tiles.CHANNELS)
+        image, alphas = _Composite.apply(
+            means2d, conics, opacities, colors[..., part], backgrounds[:, part], depths.detach(), radii,
+            width, height,
+        )  # fmt: skip
+        images.append(image)
+    image = images[0] if len(images) == 1 else torch.cat(images, dim=-1)
+    if render_mode in ("ED", "RGB+ED"):
+        image = torch.cat([image[..., :-1], image[..., -1:] / alphas.clamp(min=1e-10)], dim=-1)
+    info = {
+        "means2d": means2d,
+        "radii": radii,
+        "depths": depths,
+        "conics": conics,
+        "opacities": opacities.expand(C, N),
+        "width": width,
+        "height": height,
+        "tile_size": tiles.TILE,
+        "n_cameras": C,
+    }
+    return image, alphas, info

@@ -1,0 +1,50 @@
+"""Render a scene: stored parameters in, images out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..scene.cameras import Cameras
+from ..scene.gaussians import Gaussians
+from .rasterization import rasterization
+
+
+@dataclass
+class Render:
+    """Images of C views: rgb [C, H, W, 3], alpha [C, H, W, 1], depth [C, H, W, 1] if asked for, and gsplat's info."""
+
+    rgb: Tensor
+    alpha: Tensor
+    depth: Tensor | None
+    info: dict
+
+
+def render(
+    gaussians: Gaussians, cameras: Cameras, *, background: Tensor | None = None, render_mode: str = "RGB"
+) -> Render:
+    """Activate the stored parameters and rasterise them in front of `background` [3] (default black).
+
+    `render_mode` is "RGB", "RGB+D" (accumulated depth) or "RGB+ED" (expected depth).
+    """
+    if not render_mode.startswith("RGB"):
+        raise ValueError(f"render_mode is {render_mode!r}, expected 'RGB', 'RGB+D' or 'RGB+ED'")
+    if background is not None:
+        background = background.to(gaussians.means).expand(len(cameras), 3)
+    image, alpha, info = rasterization(
+        gaussians.means,
+        gaussians.quats,
+        torch.exp(gaussians.scales),
+        torch.sigmoid(gaussians.opacities),
+        gaussians.sh,
+        cameras.viewmats.to(gaussians.means),
+        cameras.Ks.to(gaussians.means),
+        cameras.width,
+        cameras.height,
+        sh_degree=gaussians.sh_degree,
+        backgrounds=background,
+        render_mode=render_mode,
+    )
+    return Render(image[..., :3], alpha, image[..., 3:] if image.shape[-1] > 3 else None, info)
