@@ -59,7 +59,7 @@ def intrinsics(fov_degrees: float, width: int, height: int) -> Tensor:
 
 
 def look_at(positions: Tensor, target: Tensor, up: Tensor) -> Tensor:
-    """World-to-camera matrices [C, 4, 4] of cameras at `positions` [C, 3] that look at `target` [3].
+    """World-to-camera matrices [C, 4, 4] of cameras at `positions` [C, 3] that look at `target` [3] or [C, 3].
 
     `up` [3] is the world direction that points up in the image. Views along `up` are undefined.
     """

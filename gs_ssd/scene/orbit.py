@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gs_ssd.errors import UserError
 from gs_ssd.scene.bounds import SceneFrame, axis_vector
 from gs_ssd.scene.cameras import Cameras, intrinsics, look_at
 
@@ -41,6 +42,10 @@ def orbit(
 
     `distance` is in world units from the centre; by default the object fits into the image.
     """
+    if num_views < 1 or not 0 < fov_degrees < 180:
+        raise UserError(
+            f"an orbit needs at least 1 view and a field of view below 180, got {num_views}, {fov_degrees}"
+        )
     if distance is None:
         distance = fit_distance(frame, fov_degrees)
     start, stop = azimuth_degrees
@@ -89,6 +94,14 @@ class OrbitViews:
     target_jitter: float = 0.05
     front_azimuth_degrees: float = 0.0
 
+    def __post_init__(self) -> None:
+        limits = {"azimuth": (-720, 720), "elevation": (-89, 89), "fov": (1, 170)}
+        ranges = {name: getattr(self, f"{name}_degrees") for name in limits} | {"distance": self.distance}
+        for name, (low, high) in ranges.items():
+            least, most = limits.get(name, (0.01, 1000))
+            if not least <= low <= high <= most:
+                raise UserError(f"views: {name} [{low}, {high}] must be a range within [{least}, {most}]")
+
     def sample(self, count: int, generator: torch.Generator) -> tuple[Cameras, None]:
         """`count` new cameras; there are no indices, since no view comes twice."""
 
@@ -104,12 +117,9 @@ class OrbitViews:
             self.frame, azimuths, uniform(*self.elevation_degrees), fits * uniform(*self.distance)
         )
         jitter = self.target_jitter * self.frame.radius * (2 * torch.rand(count, 3, generator=generator) - 1)
-        viewmats = [
-            look_at(position[None], target, self.frame.up)
-            for position, target in zip(positions, self.frame.center + jitter)
-        ]
+        viewmats = look_at(positions, self.frame.center + jitter, self.frame.up)
         Ks = [intrinsics(fov, self.width, self.height) for fov in fovs.tolist()]
-        return Cameras(torch.cat(viewmats), torch.stack(Ks), self.width, self.height), None
+        return Cameras(viewmats, torch.stack(Ks), self.width, self.height), None
 
     def state_dict(self) -> dict[str, Tensor]:
         """Nothing: every sample depends on the generator alone."""
