@@ -210,7 +210,7 @@ def run(cfg: DictConfig) -> int:
         f"scene    {folder / 'edited.ply'}\n"
         f"pictures {folder / 'before_after.png'}, {folder / 'loss.png'}\n"
         f"videos   {folder / 'turntable.mp4'}, {folder / 'before_after.mp4'}\n"
-        f"report   {folder / 'run.json'}; mean change of a pixel {change.mean:.3f}"
+        f"report   {folder / 'run.json'}; mean pixel change {change.mean:.3f}"
     )
     if not_finite is not None:
         print(

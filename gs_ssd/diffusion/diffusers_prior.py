@@ -56,9 +56,9 @@ class DiffusersPrior(DiffusionPrior):
         self.name = name
         self.device = torch.device(device)
         dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
-        self.unet = unet.to(self.device, dtype).eval().requires_grad_(False)
-        self.text_encoder = text_encoder.to(self.device, dtype).eval().requires_grad_(False)
-        self.vae = vae.to(self.device, torch.float32).eval().requires_grad_(False)
+        self.unet = _frozen(unet, self.device, dtype)
+        self.text_encoder = _frozen(text_encoder, self.device, dtype)
+        self.vae = _frozen(vae, self.device, torch.float32)
         self.tokenizer = tokenizer
         self.schedule = NoiseSchedule(scheduler.alphas_cumprod)
         self.prediction_type = scheduler.config.prediction_type
@@ -183,6 +183,11 @@ class DiffusersPrior(DiffusionPrior):
 
     def nearest_words(self, word: str) -> list[str]:
         return get_close_matches(word, self.vocabulary["words"], n=3, cutoff=0.6) if self.vocabulary else []
+
+
+def _frozen(module, device: torch.device, dtype: torch.dtype):
+    # Module.to is torch's own: diffusers' override warns about casts that these models don't mind.
+    return torch.nn.Module.to(module, device, dtype).eval().requires_grad_(False)
 
 
 def _check_folder(folder: Path) -> None:

@@ -19,7 +19,7 @@ class Change:
     Attributes:
         pixels: 99.9th percentile of |after − before| over all pixels and channels of the views, in [0, 1].
         mean: mean |after − before|.
-        parameters: root mean square change of each tensor over the Gaussians both scenes have, relative to its spread.
+        parameters: root mean square change of each stored tensor; after densification, the change of their number.
     """
 
     pixels: float
@@ -43,8 +43,7 @@ def measure_change(before: Gaussians, after: Gaussians, views_before: Tensor, vi
     if len(before) == len(after):
         for name, value in before.tensors().items():
             if value.numel():
-                moved = (after.tensors()[name] - value).pow(2).mean().sqrt()
-                parameters[name] = float(moved / value.std().clamp(min=1e-6))
+                parameters[name] = float((after.tensors()[name] - value).pow(2).mean().sqrt())
     else:
         parameters["number of Gaussians"] = float(len(after) - len(before))
     return Change(
