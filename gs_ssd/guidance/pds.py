@@ -28,7 +28,9 @@ class PDS(Guidance):
         self.dds, self.stride = DDS(s=s), stride
 
     def factors(self, t: int, schedule: NoiseSchedule) -> tuple[float, float]:
-        """(ψ_t, χ_t)."""
+        """(ψ_t, χ_t); raises ValueError at t = 0, which has no reverse step."""
+        if t < 1:
+            raise ValueError(f"PDS needs an earlier timestep, t = {t} has none")
         alpha_bar, alpha_bar_p = schedule.alpha_bar(t), schedule.alpha_bar(max(t - self.stride, 0))
         alpha = alpha_bar / schedule.alpha_bar(t - 1)
         beta = 1 - alpha

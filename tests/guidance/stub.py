@@ -1,0 +1,100 @@
+"""A noise predictor that is cheap, smooth and different for every prompt, and one step of an edit around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.diffusion.schedule import NoiseSchedule
+from gs_ssd.guidance import Conditions, Guidance
+
+PROMPTS = ("target", "source", "null", "negative")
+SHAPE = (2, 3, 4, 4)
+
+
+class Stub(DiffusionPrior):
+    """e(z_t, c) = tanh(a_c z_t + b_c + d_c shifted z_t), plus the image condition where there is one."""
+
+    name, factor, resolution = "stub", 1, 4
+
+    def __init__(self, *, takes_image: bool = False) -> None:
+        self.schedule = NoiseSchedule.scaled_linear()
+        self.takes_image = takes_image
+        self.batches: list[int] = []
+
+    def encode(self, rgb: Tensor) -> Tensor:
+        return rgb.permute(0, 3, 1, 2)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z.permute(0, 2, 3, 1)
+
+    def embed(self, prompts: list[str]) -> Tensor:
+        index = [PROMPTS.index(prompt or "null") for prompt in prompts]
+        return torch.tensor(index, dtype=torch.float64).reshape(-1, 1, 1)
+
+    def predict(self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None = None) -> Tensor:
+        self.batches.append(len(z_t))
+        c = text.reshape(-1, 1, 1, 1).to(z_t)
+        x = (0.7 + 0.2 * c) * z_t + 0.3 * (c - 1.5) + 0.1 * c * z_t.roll(1, dims=-1) + t / 2000
+        return torch.tanh(x if image is None else x + (0.5 + c) * image)
+
+
+@dataclass
+class Case:
+    """One step: z, ẑ, ε and t with a prior; `g` evaluates a guidance, `e` a single branch."""
+
+    prior: DiffusionPrior
+    z: Tensor
+    z_src: Tensor
+    noise: Tensor
+    conditions: Conditions
+    t: int = 501
+
+    @property
+    def alpha_bar(self) -> float:
+        return self.prior.schedule.alpha_bar(self.t)
+
+    @property
+    def sigma(self) -> float:
+        return self.prior.schedule.sigma(self.t)
+
+    @property
+    def k(self) -> float:
+        return self.alpha_bar**0.5 / self.sigma
+
+    @property
+    def difference(self) -> Tensor:
+        return self.z - self.z_src
+
+    def g(self, guidance: Guidance) -> Tensor:
+        return guidance(
+            self.prior, self.z, z_src=self.z_src, t=self.t, noise=self.noise, conditions=self.conditions
+        )
+
+    def e(self, latent: str, prompt: str, image: str = "source") -> Tensor:
+        clean = self.z if latent == "target" else self.z_src
+        z_t = self.alpha_bar**0.5 * clean + self.sigma * self.noise
+        condition = None
+        if self.prior.takes_image:
+            condition = self.conditions.image * (image == "source")
+        text = self.conditions.text[prompt].expand(len(z_t), -1, -1)
+        return self.prior.predict(z_t, self.t, text, condition)
+
+    def cfg(self, latent: str, prompt: str, s: float) -> Tensor:
+        null = self.e(latent, "null")
+        return null + s * (self.e(latent, prompt) - null)
+
+    def delta(self, latent: str, prompt: str) -> Tensor:
+        return self.e(latent, prompt) - self.e(latent, "null")
+
+
+def make_case(prior: DiffusionPrior, *, seed: int = 0, t: int = 501, same: bool = False) -> Case:
+    generator = torch.Generator().manual_seed(seed)
+    z, z_src, noise, image = torch.randn((4, *SHAPE), generator=generator, dtype=torch.float64)
+    conditions = Conditions.encode(prior, target="target", source="source", negative="negative")
+    if prior.takes_image:
+        conditions = Conditions(conditions.text, image)
+    return Case(prior, z, z if same else z_src, noise, conditions, t)
