@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from gs_ssd.scene import Gaussians, load_gaussians, save_gaussians
-from tests.synthetic import random_gaussians
 from tests.scene.layouts import REST, SCENES, inria_columns, ply_bytes, splat_bytes
+from tests.synthetic import random_gaussians
 
 DEGREES = [0, 1, 2, 3]
 
