@@ -17,7 +17,7 @@ import hydra
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -241,6 +241,12 @@ def report_user_errors(job) -> int:
         return job()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except InstantiationException as error:
+        # Hydra wraps what a constructor raises; ValueError and TypeError are about the values it was given.
+        if not isinstance(error.__cause__, ValueError | TypeError):
+            raise
+        print(f"error: {' '.join(str(error.__cause__).split())}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except torch.cuda.OutOfMemoryError:
         print("error: the GPU is out of memory; lower resolution= or views_per_step=", file=sys.stderr)
