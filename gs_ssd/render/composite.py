@@ -88,7 +88,8 @@ def _forward_tiles(
 ):  # fmt: skip
     height, width, channels = color.shape
     columns, rows = lane_columns(records), lane_rows(records)
-    zero = splat(records, 0.0)
+    zero, dead = splat(records, 0.0), splat(records, _DEAD)
+    block_x, block_y = np.empty(LANES, records.dtype), np.empty(LANES, records.dtype)  # first pixel centres
     T = np.empty(_PIXELS, records.dtype)
     threshold = np.empty(_PIXELS, records.dtype)
     final = np.empty(_PIXELS, records.dtype)
@@ -98,8 +99,8 @@ def _forward_tiles(
         x0, y0 = tile % tiles_x * TILE, tile // tiles_x * TILE
         alive = 0
         for block in range(LANES):
-            px, py = x0 + block % 4 * BLOCK + columns, y0 + block // 4 * BLOCK + rows
-            inside = (px < width) & (py < height)
+            block_x[block], block_y[block] = x0 + block % 4 * BLOCK + 0.5, y0 + block // 4 * BLOCK + 0.5
+            inside = (columns + block_x[block] < width) & (rows + block_y[block] < height)
             at = block * LANES
             store(T, at, 1.0)
             store(threshold, at, select(inside, splat(records, ALPHA_MIN), _DEAD))
@@ -111,18 +112,19 @@ def _forward_tiles(
             if lane_bits(inside):
                 alive |= 1 << block
 
-        entry = entries[tile]
+        first, entry = entries[tile], entries[tile]
         ends[tile] = entry
         while entry < entries[tile + 1] and alive:
             record = entry_rank[entry] * RECORD
+            position = splat(records, entry - first)
             touched = entry_blocks[entry] & alive
             contributed = 0
             while touched:
                 block = lowest_bit(touched)
                 touched &= touched - 1
                 at = block * LANES
-                dx = columns + (x0 + block % 4 * BLOCK + 0.5 - records[record + X])
-                dy = rows + (y0 + block // 4 * BLOCK + 0.5 - records[record + Y])
+                dx = columns + (block_x[block] - records[record + X])
+                dy = rows + (block_y[block] - records[record + Y])
                 a = minimum(_opacity(records, record, dx, dy), ALPHA_MAX)
                 limit = load(threshold, at)
                 hit = a >= limit
@@ -130,17 +132,16 @@ def _forward_tiles(
                 after = before - before * a
                 visible = hit & (after > TRANSMITTANCE_MIN)
                 stopped = hit & (after <= TRANSMITTANCE_MIN)
-                if lane_bits(visible):
-                    contributed |= 1 << block
-                    weight = select(visible, before * a, zero)
-                    store(T, at, select(visible, after, before))
-                    store(c0, at, fma(weight, records[record + COLOR], load(c0, at)))
-                    store(c1, at, fma(weight, records[record + COLOR + 1], load(c1, at)))
-                    store(c2, at, fma(weight, records[record + COLOR + 2], load(c2, at)))
-                    store(c3, at, fma(weight, records[record + COLOR + 3], load(c3, at)))
-                    store(final, at, select(visible, splat(records, entry - entries[tile]), load(final, at)))
+                weight = select(visible, before * a, zero)
+                store(T, at, select(visible, after, before))
+                store(c0, at, fma(weight, records[record + COLOR], load(c0, at)))
+                store(c1, at, fma(weight, records[record + COLOR + 1], load(c1, at)))
+                store(c2, at, fma(weight, records[record + COLOR + 2], load(c2, at)))
+                store(c3, at, fma(weight, records[record + COLOR + 3], load(c3, at)))
+                store(final, at, select(visible, position, load(final, at)))
+                contributed |= (lane_bits(visible) != 0) << block
                 if lane_bits(stopped):
-                    limit = select(stopped, splat(records, _DEAD), limit)
+                    limit = select(stopped, dead, limit)
                     store(threshold, at, limit)
                     if not lane_bits(limit < 1.0):
                         alive &= ~(1 << block)
@@ -171,12 +172,15 @@ def _backward_tiles(
     height, width, channels = grad_color.shape
     columns, rows = lane_columns(records), lane_rows(records)
     zero = splat(records, 0.0)
+    block_x, block_y = np.empty(LANES, records.dtype), np.empty(LANES, records.dtype)
     T = np.empty(_PIXELS, records.dtype)
     suffix = np.empty(_PIXELS, records.dtype)
     v = np.empty((CHANNELS, _PIXELS), records.dtype)
     v0, v1, v2, v3 = v[0], v[1], v[2], v[3]
     for tile in range(start, stop):
         x0, y0 = tile % tiles_x * TILE, tile // tiles_x * TILE
+        for block in range(LANES):
+            block_x[block], block_y[block] = x0 + block % 4 * BLOCK + 0.5, y0 + block // 4 * BLOCK + 0.5
         final = last[tile * _PIXELS : (tile + 1) * _PIXELS]
         T[:] = transmittance[tile * _PIXELS : (tile + 1) * _PIXELS]
         v[:] = 0
@@ -201,8 +205,8 @@ def _backward_tiles(
                 block = lowest_bit(touched)
                 touched &= touched - 1
                 at = block * LANES
-                dx = columns + (x0 + block % 4 * BLOCK + 0.5 - records[record + X])
-                dy = rows + (y0 + block // 4 * BLOCK + 0.5 - records[record + Y])
+                dx = columns + (block_x[block] - records[record + X])
+                dy = rows + (block_y[block] - records[record + Y])
                 raw = _opacity(records, record, dx, dy)
                 a = minimum(raw, ALPHA_MAX)
                 a = select((a >= ALPHA_MIN) & (load(final, at) >= position), a, zero)
