@@ -24,6 +24,7 @@ from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.errors import UserError
 
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
@@ -62,6 +63,10 @@ class DiffusersPrior(DiffusionPrior):
         self.tokenizer = tokenizer
         self.schedule = NoiseSchedule(scheduler.alphas_cumprod)
         self.prediction_type = scheduler.config.prediction_type
+        if self.prediction_type not in PREDICTION_TYPES:
+            raise UserError(
+                f"{name} predicts {self.prediction_type!r}; supported are {', '.join(PREDICTION_TYPES)}"
+            )
         self.latent_channels = vae.config.latent_channels
         self.scaling_factor = vae.config.scaling_factor
         self.factor = (
@@ -161,13 +166,7 @@ class DiffusersPrior(DiffusionPrior):
 
     @torch.no_grad()
     def predict(self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None = None) -> Tensor:
-        if self.takes_image:
-            if image is None:
-                raise ValueError(f"{self.name} needs an image condition")
-            net_input = torch.cat([z_t, image], dim=1)
-        else:
-            net_input = z_t
-        output = self.unet(net_input.to(self.unet.dtype), t, text.to(self.unet.dtype)).sample.to(z_t.dtype)
+        output = self.network_output(z_t, t, text, image)
         alpha, sigma = self.schedule.alpha_bar(t), self.schedule.sigma(t)
         if self.prediction_type == "v_prediction":
             return alpha**0.5 * output + sigma * z_t
@@ -175,11 +174,44 @@ class DiffusersPrior(DiffusionPrior):
             return (z_t - alpha**0.5 * output) / sigma
         return output
 
+    def network_output(self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None = None) -> Tensor:
+        """What the UNet itself predicts (ε, v or z), in the dtype of z_t, with its graph."""
+        if self.takes_image:
+            if image is None:
+                raise ValueError(f"{self.name} needs an image condition")
+            net_input = torch.cat([z_t, image], dim=1)
+        else:
+            net_input = z_t
+        return self.unet(net_input.to(self.unet.dtype), t, text.to(self.unet.dtype)).sample.to(z_t.dtype)
+
+    def network_target(self, z: Tensor, noise: Tensor, t: int) -> Tensor:
+        """What a perfect `network_output` is for the clean latents z and the drawn noise."""
+        if self.prediction_type == "v_prediction":
+            return self.schedule.alpha_bar(t) ** 0.5 * noise - self.schedule.sigma(t) * z
+        return z if self.prediction_type == "sample" else noise
+
+    def attention_features(
+        self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None = None
+    ) -> list[Tensor]:
+        features: list[Tensor] = []
+        handles = []
+        for block in self.unet.up_blocks:
+            for transformer in getattr(block, "attentions", []):
+                handles += _collect_self_attention(transformer, features)
+        if not handles:
+            return super().attention_features(z_t, t, text, image)
+        try:
+            self.network_output(z_t, t, text, image)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return features
+
     def unknown_words(self, prompt: str) -> list[str]:
         if self.vocabulary is None:
             return []
         known = set(self.vocabulary["words"])
-        return [word for word in re.findall(r"[a-z0-9-]+", prompt.lower()) if word not in known]
+        return [word for word in re.findall(r"[a-z0-9]+", prompt.lower()) if word not in known]
 
     def nearest_words(self, word: str) -> list[str]:
         return get_close_matches(word, self.vocabulary["words"], n=3, cutoff=0.6) if self.vocabulary else []
@@ -188,6 +220,25 @@ class DiffusersPrior(DiffusionPrior):
 def _frozen(module, device: torch.device, dtype: torch.dtype):
     # Module.to is torch's own: diffusers' override warns about casts that these models don't mind.
     return torch.nn.Module.to(module, device, dtype).eval().requires_grad_(False)
+
+
+def _collect_self_attention(
+    transformer: torch.nn.Module, features: list[Tensor]
+) -> list[torch.utils.hooks.RemovableHandle]:
+    """Hook the self-attentions of a transformer block so that they append their output as [B, C, h, w]."""
+    size: list[int] = []
+
+    def remember_size(module, inputs):
+        size[:] = inputs[0].shape[-2:]
+
+    def append(module, inputs, output):
+        features.append(output.transpose(1, 2).unflatten(2, size))  # [B, h w, C] → [B, C, h, w]
+
+    layers = [layer.attn1 for layer in transformer.transformer_blocks]
+    return [
+        transformer.register_forward_pre_hook(remember_size),
+        *(attention.register_forward_hook(append) for attention in layers),
+    ]
 
 
 def _check_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 
 from gs_ssd.diffusion.schedule import NoiseSchedule
+from gs_ssd.errors import UserError
 
 
 class DiffusionPrior(ABC):
@@ -52,6 +53,15 @@ class DiffusionPrior(ABC):
     def encode_condition(self, rgb: Tensor) -> Tensor:
         """The image condition for `predict`, [B, C, h, w]; only where `takes_image`."""
         raise ValueError(f"{self.name} takes no image condition")
+
+    def attention_features(
+        self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None = None
+    ) -> list[Tensor]:
+        """Outputs of the self-attentions in the network's up blocks, each [B, C, h, w], with their graph to z_t."""
+        raise UserError(
+            f"the {self.name} prior has no self-attention in its up blocks, which this guidance compares; "
+            "use a prior with attention (diffusion=sd21) or guidance=ssd"
+        )
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of the prompt that the prior has never seen; empty for open-vocabulary models."""

@@ -21,8 +21,8 @@ class TimestepSampler(Protocol):
 
 
 def _bounds(ratio_min: float, ratio_max: float, num_timesteps: int) -> tuple[int, int]:
-    low = max(1, int(num_timesteps * ratio_min))
-    return low, max(low + 1, int(num_timesteps * ratio_max))
+    low = min(max(1, int(num_timesteps * ratio_min)), num_timesteps - 2)
+    return low, max(low + 1, min(int(num_timesteps * ratio_max), num_timesteps - 1))
 
 
 @dataclass(frozen=True)
