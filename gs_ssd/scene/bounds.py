@@ -23,8 +23,9 @@ _STARTS = 32
 _LEAST_MASS = 0.1  # an object has at least this share of the opacity
 _TAIL = 0.005  # share of the opacity cut off on either side of every axis
 
-_PLANES = 512  # candidate floors tried
-_FLOOR_SHARE = 0.2  # a floor holds at least this share of the opacity around the object
+_PLANES = 1500  # candidate floors tried
+_FLOOR_SHARE = 0.12  # a floor holds at least this share of the opacity around the object
+_FLOOR_THICKNESS = 0.03  # object radii to either side
 _FLOOR_TILT = 40.0  # degrees from -y; a capture is rarely tilted more
 _Z_FLOOR_TILT = 15.0  # degrees from +z; stricter, because a wall behind the object looks the same
 
@@ -145,16 +146,30 @@ def _floor_normals(points: Tensor, weights: Tensor) -> Tensor:
     `points` [P, 3] are relative to the object's centre in units of its radius. A floor is thin and heavy, reaches as
     far as the object, and has almost everything else on one side.
     """
-    chosen = torch.linspace(0, len(points) - 1, min(len(points), _SAMPLE // 2)).long()
+    chosen = torch.linspace(0, len(points) - 1, min(len(points), _SAMPLE // 4)).long()
     points, weights = points[chosen], weights[chosen].float()
     corners = torch.randint(len(points), (_PLANES, 3), generator=torch.Generator().manual_seed(0))
     a, b, c = points[corners].unbind(dim=1)
     normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1)
-    normals = normals * torch.where((normals * a).sum(dim=1, keepdim=True) > 0, -1.0, 1.0)
-    heights = (points @ normals.T) - (a * normals).sum(dim=1)  # [P, planes]
-    on = (heights.abs() < 0.03) * weights[:, None]
+    heights = points @ normals.T - (a * normals).sum(dim=1)  # [P, planes]
+    normals, offsets = _refitted(points, (heights.abs() < _FLOOR_THICKNESS) * weights[:, None])
+
+    towards = torch.where(offsets > 0, -1.0, 1.0)  # the object's centre, the origin, is above the floor
+    heights = (points @ normals.T - offsets) * towards
+    on = (heights.abs() < _FLOOR_THICKNESS) * weights[:, None]
     share = on.sum(dim=0) / weights.sum()
-    below = ((heights < -0.03) * weights[:, None]).sum(dim=0) / weights.sum()
-    spread = (on * points.square().sum(dim=1, keepdim=True)).sum(dim=0) / on.sum(dim=0).clamp_min(1e-9)
-    floor = (share >= _FLOOR_SHARE) & (below < 0.05) & (spread >= 0.5)
-    return normals[floor][share[floor].argsort(descending=True)]
+    below = ((heights < -_FLOOR_THICKNESS) * weights[:, None]).sum(dim=0) / weights.sum()
+    distances = points.square().sum(dim=1, keepdim=True) - offsets.square()  # squared, within the plane
+    spread = (on * distances).sum(dim=0) / on.sum(dim=0).clamp_min(1e-9)
+    floor = (share >= _FLOOR_SHARE) & (below < 0.05) & (spread >= 0.4)
+    return (normals * towards[:, None])[floor][share[floor].argsort(descending=True)]
+
+
+def _refitted(points: Tensor, on: Tensor) -> tuple[Tensor, Tensor]:
+    """Normals [F, 3] and offsets [F] of the least-squares planes through `points` [P, 3] with weights `on` [P, F]."""
+    total = on.sum(dim=0).clamp_min(1e-9)[:, None]
+    means = (on.T @ points) / total
+    squares = (on.T @ (points[:, :, None] * points[:, None]).flatten(1)) / total
+    covariances = squares.unflatten(1, (3, 3)) - means[:, :, None] * means[:, None]
+    normals = torch.linalg.eigh(covariances).eigenvectors[:, :, 0]
+    return normals, (normals * means).sum(dim=1)

@@ -40,7 +40,11 @@ def read(path: Path) -> Gaussians:
         return torch.from_numpy(table)
 
     n, rest = len(vertex), _rest_names(sum(name.startswith("f_rest_") for name in names))
-    shN = columns(*rest).reshape(n, 3, len(rest) // 3).transpose(1, 2).contiguous() if rest else torch.zeros(n, 0, 3)
+    shN = (
+        columns(*rest).reshape(n, 3, len(rest) // 3).transpose(1, 2).contiguous()
+        if rest
+        else torch.zeros(n, 0, 3)
+    )
     return Gaussians(
         means=columns(*_POSITION),
         scales=columns(*_SCALE),

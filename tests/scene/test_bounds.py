@@ -1,0 +1,155 @@
+"""The object is found in spite of outliers, floaters, a sky and a floor; the up axis, too."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from gs_ssd.errors import UserError
+from gs_ssd.scene import Gaussians, SceneFrame, find_frame, load_gaussians
+from tests.scene.layouts import SCENES
+from tests.synthetic import random_gaussians
+
+REAL = ["plant", "demosthenes_10k", "koala_10k"]
+
+
+def real(name: str) -> Gaussians:
+    path = SCENES / f"{name}.splat"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not part of the repository")
+    return load_gaussians(path)
+
+
+def with_extra(gaussians: Gaussians, means: torch.Tensor) -> Gaussians:
+    """`gaussians` and copies of its first ones at other places."""
+    extra = gaussians[torch.arange(len(means)) % len(gaussians)]
+    extra.means = means
+    return Gaussians(
+        **{name: torch.cat([a, extra.tensors()[name]]) for name, a in gaussians.tensors().items()}
+    )
+
+
+def directions(count: int) -> torch.Tensor:
+    return torch.nn.functional.normalize(
+        torch.randn(count, 3, generator=torch.Generator().manual_seed(1)), dim=1
+    )
+
+
+def shift(got: SceneFrame, want: SceneFrame) -> float:
+    return ((got.center - want.center).norm() / want.radius).item()
+
+
+@pytest.fixture(params=["ball", *REAL])
+def scene(request) -> Gaussians:
+    return ball() if request.param == "ball" else real(request.param)
+
+
+def ball(count: int = 4000) -> Gaussians:
+    """Evenly filled, of radius 1 around the origin."""
+    gaussians = random_gaussians(count)
+    gaussians.means = directions(count) * torch.linspace(0, 1, count)[:, None] ** (1 / 3)
+    return gaussians
+
+
+def test_radius_encloses_nearly_everything_and_no_more():
+    gaussians = random_gaussians(4000)
+    gaussians.means = 3.0 * directions(4000) + torch.tensor([10.0, -20.0, 5.0])
+    frame = find_frame(gaussians)
+    assert frame.radius == pytest.approx(3.0, rel=0.02)
+    torch.testing.assert_close(frame.center, torch.tensor([10.0, -20.0, 5.0]), atol=0.06, rtol=0)
+    assert 0 < frame.near < 0.1 < 6 < frame.far
+
+
+def test_outliers_do_not_move_it(scene):
+    plain = find_frame(scene)
+    outliers = plain.center + 1000 * plain.radius * directions(max(len(scene) // 100, 1))
+    frame = find_frame(with_extra(scene, outliers))
+    assert shift(frame, plain) < 0.02
+    assert frame.radius == pytest.approx(plain.radius, rel=0.02)
+
+
+def test_a_one_sided_cluster_far_away_does_not_move_it(scene):
+    plain = find_frame(scene)
+    wall = plain.center + plain.radius * (torch.tensor([12.0, 0, 0]) + directions(len(scene) // 2))
+    assert shift(find_frame(with_extra(scene, wall)), plain) < 0.02
+
+
+def test_a_sky_does_not_move_it(scene):
+    plain = find_frame(scene)
+    sky = plain.center + 30 * plain.radius * directions(len(scene))
+    frame = find_frame(with_extra(scene, sky))
+    assert shift(frame, plain) < 0.02
+    assert frame.radius == pytest.approx(plain.radius, rel=0.02)
+    assert frame.far > 30 * plain.radius
+
+
+def test_an_arm_belongs_to_the_object():
+    body = random_gaussians(4000)
+    body.means = directions(4000)
+    arm = torch.stack([torch.linspace(1, 1.8, 200), torch.zeros(200), torch.zeros(200)], dim=1)
+    frame = find_frame(with_extra(body, arm))
+    assert frame.center[0] == pytest.approx(0.4, abs=0.1)
+    assert frame.radius == pytest.approx(1.4, abs=0.1)
+
+
+def floor(frame: SceneFrame, up: torch.Tensor, count: int) -> torch.Tensor:
+    """A square of 6 radii, one radius below the centre."""
+    generator = torch.Generator().manual_seed(2)
+    helper = torch.tensor([1.0, 0, 0])
+    a = torch.nn.functional.normalize(torch.linalg.cross(up, helper), dim=0)
+    b = torch.linalg.cross(up, a)
+    across = 6 * torch.rand(count, 2, generator=generator) - 3
+    height = -0.97 + 0.005 * torch.randn(count, 1, generator=generator)
+    return frame.center + frame.radius * (across[:, :1] * a + across[:, 1:] * b + height * up)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 25.0])
+@pytest.mark.parametrize("axis", ["-y", "+z"])
+def test_a_floor_gives_the_up_axis(scene, axis, tilt):
+    if axis == "+z" and tilt:
+        tilt = 8.0  # a wall leans less
+    angle = math.radians(tilt)
+    up = torch.tensor([0.0, -math.cos(angle), math.sin(angle)])
+    if axis == "+z":
+        up = torch.tensor([0.0, math.sin(angle), math.cos(angle)])
+    plain = find_frame(scene)
+    frame = find_frame(with_extra(scene, floor(plain, up, len(scene) // 2)))
+    assert frame.up @ up > math.cos(math.radians(3))
+    assert shift(frame, plain) < 0.15
+
+
+def test_without_a_floor_up_is_minus_y(scene):
+    assert torch.equal(find_frame(scene).up, torch.tensor([0.0, -1.0, 0.0]))
+
+
+@pytest.mark.parametrize(("name", "vector"), [("+z", [0, 0, 1]), ("-y", [0, -1, 0]), ("-x", [-1, 0, 0])])
+def test_up_can_be_chosen(name, vector):
+    assert find_frame(random_gaussians(), up=name).up.tolist() == vector
+
+
+def test_unknown_up_axis():
+    with pytest.raises(UserError, match="up axis 'sideways' is unknown; choose auto or one of"):
+        find_frame(random_gaussians(), up="sideways")
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_few_gaussians_have_a_finite_frame(count):
+    gaussians = random_gaussians(count)
+    frame = find_frame(gaussians)
+    assert frame.radius > 0
+    assert frame.center.isfinite().all()
+    gaussians.means[:] = 7.0  # all at one place
+    frame = find_frame(gaussians)
+    assert frame.radius > 0
+    assert torch.equal(frame.center, torch.full((3,), 7.0))
+
+
+def test_frame_follows_scale_and_translation():
+    gaussians = ball()
+    plain = find_frame(gaussians)
+    gaussians.means = 100 * gaussians.means + torch.tensor([1000.0, 0, 0])
+    moved = find_frame(gaussians)
+    assert moved.radius == pytest.approx(100 * plain.radius, rel=0.02)
+    assert ((moved.center - 100 * plain.center - torch.tensor([1000.0, 0, 0])).norm() / moved.radius) < 0.02
