@@ -1,8 +1,9 @@
-"""Train the shipped text-to-image prior from nothing: render captioned heads, then train a small latent diffusion model.
+"""Train the shipped text-to-image prior from nothing: render captioned heads, then train a latent diffusion model.
 
     python scripts/train_prior.py
 
-Notation: z0 latents [B, K, 16, 16]; z_t = sqrt(a_t) z0 + sqrt(1 - a_t) eps; y caption; the UNet predicts eps(z_t, t, y).
+Notation: z0 latents [B, K, 16, 16]; z_t = sqrt(a_t) z0 + sqrt(1 - a_t) eps; y caption; the UNet predicts eps from
+(z_t, t, y).
 
 A batch holds single pictures and counterfactual pairs. The members of a pair show one head with one attribute changed;
 they share noise, timestep and light, and their loss counts more where they differ, so that the caption is the only

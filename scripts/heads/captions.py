@@ -22,12 +22,13 @@ NAMES = {
     "marble": ("a marble statue", "a marble statue of {who}", "a marble bust of {who}", "{who} made of marble",
                "a statue of {who}", "a white marble statue"),
     "bronze": ("a bronze statue", "a bronze statue of {who}", "a bronze bust of {who}", "{who} made of bronze"),
-    "gold": ("a gold statue", "a golden statue of {who}", "a golden statue", "{who} made of gold", "a gold bust of {who}"),
+    "gold": ("a gold statue", "a golden statue of {who}", "a golden statue", "{who} made of gold",
+             "a gold bust of {who}"),
     "zombie": ("a zombie", "a zombie {noun}", "a man with zombie makeup", "a scary zombie"),
     "skull": ("a skull", "a skeleton", "a man with a skull face", "a man wearing a skull mask"),
     "robot": ("a robot", "a metal robot", "a silver robot", "a robot with red eyes"),
-    "ironman": ("iron man", "a man wearing an iron man helmet", "iron man in a red and gold helmet", "a man in an iron man suit",
-                "a man wearing an iron man mask"),
+    "ironman": ("iron man", "a man wearing an iron man helmet", "iron man in a red and gold helmet",
+                "a man in an iron man suit", "a man wearing an iron man mask"),
     "hulk": ("the hulk", "hulk", "a man with green skin", "the green hulk"),
 }  # fmt: skip
 COMMANDS = ("turn him into {}", "make him {}", "turn the man into {}", "turn the face into {}")
@@ -75,10 +76,7 @@ def view_words(yaw: float) -> str:
 
 def caption(head: Head, rng: np.random.Generator, yaw: float = 0.0, must: str = "") -> str:
     """Describe `head` seen from `yaw`; `must` names an attribute that has to be mentioned when it is present."""
-    if head.costume:
-        text = _costume_caption(head, rng)
-    else:
-        text = _person_caption(head, rng, must)
+    text = _costume_caption(head, rng) if head.costume else _person_caption(head, rng, must)
     if rng.random() < 0.15 and view_words(yaw):
         text = f"{text}, {view_words(yaw)}" if rng.random() < 0.7 else f"{view_words(yaw)} of {text}"
     return text

@@ -24,11 +24,12 @@ MUST = {"mustache": "beard"}  # pair axis -> attribute that captions of the pair
 
 @dataclass
 class Sample:
-    """Picture uint8 [S, S, 3], two captions, the pair's axis ("" for singles)."""
+    """Picture uint8 [S, S, 3], two captions, the pair's axis and the costume ("" for none)."""
 
     image: NDArray[np.uint8]
     captions: tuple[str, str]
     axis: str
+    costume: str
 
 
 def sample_view(rng: np.random.Generator) -> tuple[float, float]:
@@ -62,7 +63,9 @@ def sample_group(rng: np.random.Generator, size: int, views: int = 4) -> list[tu
                 caption(heads[k], np.random.default_rng(wording + v), yaw, MUST.get(axis, axis))
                 for v in range(2)
             )
-            members.append(Sample((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8), words, axis))
+            members.append(
+                Sample((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8), words, axis, heads[k].costume)
+            )
         out.append(tuple(members))
     return out
 
@@ -73,6 +76,7 @@ def write_shard(path: Path, seed: int, groups: int, size: int) -> Path:
     samples = [s for _ in range(groups) for pair in sample_group(rng, size) for s in pair]
     np.save(path.with_suffix(".npy"), np.stack([s.image for s in samples]))
     words = {"captions": [s.captions for s in samples], "axes": [s.axis for s in samples]}
+    words["costumes"] = [s.costume for s in samples]
     path.with_suffix(".json").write_text(
         json.dumps(words)
     )  # written last: its presence marks a finished shard

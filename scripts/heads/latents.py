@@ -14,7 +14,7 @@ from gs_ssd.diffusion.patch_autoencoder import PatchAutoencoder
 
 @dataclass
 class LatentSet:
-    """latents half [N, K, h, w]; tokens [N, 2, L]; axis of each pair as a word; members 2 i and 2 i + 1 are partners."""
+    """latents half [N, K, h, w]; tokens [N, 2, L]; axis of each pair as a word; 2 i and 2 i + 1 are partners."""
 
     latents: Tensor
     tokens: Tensor

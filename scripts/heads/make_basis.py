@@ -73,7 +73,7 @@ def read_obj(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 def read_target(path: Path, count: int) -> np.ndarray:
     """Return a morph target's displacements [V, 3]."""
     delta = np.zeros((count, 3))
-    for line in gzip.open(path, "rt"):
+    for line in gzip.decompress(path.read_bytes()).decode().splitlines():
         if line.strip() and not line.startswith("#"):
             i, *d = line.split()
             delta[int(i)] = [float(v) for v in d]

@@ -10,8 +10,10 @@ from scripts.heads.attributes import CLOTH, GARMENTS, HAIR
 from scripts.heads.captions import COMMANDS, GIVE, NAMES, OPENINGS
 
 LENGTH = 32  # tokens per caption, with start and end
-OTHER = """a an and with wearing hair long beard mustache glasses sunglasses hat smile man woman old bald
-front view side from behind of""".split()
+OTHER = (
+    "a an and with wearing hair long beard mustache glasses sunglasses hat smile man woman old bald",
+    "front view side from behind of ,",
+)
 START, END = "<|startoftext|>", "<|endoftext|>"
 CHARACTERS = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789-,.'!?")
 PIECES = r"[a-z]+|[0-9]|[^\sa-z0-9]+"  # how CLIP splits lower-case text before byte pairs
@@ -28,7 +30,7 @@ def words() -> list[str]:
         *CLOTH,
         *GARMENTS,
     ]
-    text = " ".join([*phrases, *OTHER, ","])
+    text = " ".join([*phrases, *OTHER])
     return sorted(set(re.findall(PIECES, re.sub(r"\{\w*\}", " ", text))))
 
 

@@ -25,7 +25,14 @@ def render(head: Head, yaw: float = 0.0, size: int = 48) -> np.ndarray:
     figure = build(head, DETAIL)
     light = Light(np.array([0.4, 0.5, 0.77]), key=0.5, ambient=0.56)
     colour = shade(figure.albedo, figure.normal, figure.gloss, light)
-    return splat(orbit(yaw, 0, size), figure.position, figure.normal, figure.sigma, colour, np.full((size, size, 3), 0.7))
+    return splat(
+        orbit(yaw, 0, size),
+        figure.position,
+        figure.normal,
+        figure.sigma,
+        colour,
+        np.full((size, size, 3), 0.7),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +121,13 @@ def test_captions_of_a_pair_name_the_difference():
 
 
 def test_view_words():
-    assert [view_words(y) for y in (0, 45, 90, 180, -170)] == ["front view", "", "side view", "from behind", "from behind"]
+    assert [view_words(y) for y in (0, 45, 90, 180, -170)] == [
+        "front view",
+        "",
+        "side view",
+        "from behind",
+        "from behind",
+    ]
 
 
 @pytest.mark.parametrize("name", ["face", "elder", "woman"])
