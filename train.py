@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -12,6 +13,9 @@ import time
 import warnings
 from functools import partial
 from pathlib import Path
+
+# Waiting OpenMP threads must not spin: they would starve the rasterizer's on a small machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import hydra
 import torch
@@ -23,18 +27,20 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from gs_ssd.command_line import dotted_keys, expand, explain
+from gs_ssd.command_line import dotted_keys, expand, explain, options
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.edit.loop import NonFiniteError, StepReport, edit
 from gs_ssd.edit.optimizer import SceneOptimizer
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import Conditions, Guidance
+from gs_ssd.metrics.clip import Clip
+from gs_ssd.metrics.edit import edit_metrics
 from gs_ssd.output.manifest import environment, peak_memory_mb, sha256, write_json
-from gs_ssd.output.results import Videos, make_output_dir, write_results
+from gs_ssd.output.results import Renderer, Videos, make_output_dir, render_views, write_results
 from gs_ssd.paths import CONFIGS, ROOT
 from gs_ssd.prompts import check_prompts
 from gs_ssd.render import render
-from gs_ssd.scene import load_gaussians
+from gs_ssd.scene import Gaussians, SceneFrame, load_gaussians
 from gs_ssd.scene.datasets import load_cameras
 from gs_ssd.scene.setup import camera_extent, locate, training_views, turntable
 
@@ -89,6 +95,57 @@ def check_settings(cfg: DictConfig, prior: DiffusionPrior, guidance: Guidance) -
             f"guidance {guidance.name} and diffusion {prior.name} don't fit together; use {fitting}"
         )
     return size
+
+
+def prompt_targets(cfg: DictConfig) -> list[str]:
+    """The targets of all ready-made prompts for this scene: what retrieval chooses among."""
+    targets = []
+    for name in options("prompt"):
+        prompt = OmegaConf.load(CONFIGS / "prompt" / f"{name}.yaml")
+        if not OmegaConf.is_missing(prompt, "target"):
+            targets.append(OmegaConf.create({"scene": cfg.scene, "prompt": prompt}).prompt.target)
+    return targets
+
+
+@torch.no_grad()
+def measure(
+    cfg: DictConfig,
+    *,
+    before: Gaussians,
+    after: Gaussians,
+    editable: torch.Tensor,
+    renderer: Renderer,
+    frame: SceneFrame,
+    device: torch.device,
+) -> dict[str, float | None]:
+    """The run's metrics on views all around, with the judge that `metrics.clip` names."""
+    clip = None
+    if cfg.metrics.clip is not None:
+        try:
+            clip = Clip.from_pretrained(cfg.metrics.clip, device=device)
+        except UserError as error:
+            print(f"warning: no CLIP metrics: {error}", file=sys.stderr)
+    cameras = turntable(
+        frame,
+        cfg.metrics.views,
+        size=cfg.metrics.size,
+        front_azimuth_degrees=cfg.scene.views.front_azimuth_degrees,
+        elevation_degrees=5.0,
+        fov_degrees=sum(cfg.scene.views.fov_degrees) / 2,
+    ).to(device)
+    alpha = None
+    if not bool(editable.all()):
+        subject = before[editable]
+        alpha = torch.cat([renderer(subject, cameras[i]).alpha[..., 0].cpu() for i in range(len(cameras))])
+    return edit_metrics(
+        before=torch.stack(list(render_views(renderer, before, cameras))),
+        after=torch.stack(list(render_views(renderer, after, cameras))),
+        editable_alpha=alpha,
+        clip=clip,
+        source=cfg.prompt.source,
+        target=cfg.prompt.target,
+        candidates=prompt_targets(cfg),
+    )
 
 
 def run(cfg: DictConfig) -> int:
@@ -158,6 +215,7 @@ def run(cfg: DictConfig) -> int:
     after = scene.gaussians.clone()
     orbit = {"front_azimuth_degrees": cfg.scene.views.front_azimuth_degrees}
     orbit["elevation_degrees"] = cfg.render.elevation_degrees
+    orbit["fov_degrees"] = sum(cfg.scene.views.fov_degrees) / 2
     videos = Videos(
         cameras=turntable(frame, cfg.render.frames, size=cfg.render.size, **orbit).to(device),
         sheet_cameras=turntable(frame, cfg.render.sheet_views, size=cfg.render.sheet_size, **orbit).to(
@@ -174,6 +232,18 @@ def run(cfg: DictConfig) -> int:
         reports=reports,
         labels=(cfg.prompt.source, cfg.prompt.target),
     )
+    seconds = edited_at - started - set_up
+    metrics = measure(
+        cfg,
+        before=before,
+        after=after,
+        editable=editable.to(device),
+        renderer=renderer,
+        frame=frame,
+        device=device,
+    )
+    metrics |= {"seconds": seconds, "seconds_per_step": seconds / max(len(reports), 1)}
+    write_json(metrics, folder / "metrics.json")
     finished = time.perf_counter()
     phases = (
         {name: sum(r.seconds.get(name, 0.0) for r in reports) for name in reports[0].seconds}
@@ -203,14 +273,18 @@ def run(cfg: DictConfig) -> int:
         },
         folder / "run.json",
     )
-    per_step = (edited_at - started - set_up) / max(len(reports), 1)
+    judged = "".join(
+        f", {label} {metrics[name]:.2f}"
+        for name, label in (("retrieval_top1", "retrieval"), ("clip_direction", "direction"))
+        if metrics[name] is not None
+    )
     print(
-        f"edited   {len(reports)} of {cfg.steps} steps in {edited_at - started - set_up:.0f} s "
-        f"({1000 * per_step:.0f} ms per step), {len(after):,} Gaussians\n"
+        f"edited   {len(reports)} of {cfg.steps} steps in {seconds:.0f} s "
+        f"({1000 * metrics['seconds_per_step']:.0f} ms per step), {len(after):,} Gaussians\n"
         f"scene    {folder / 'edited.ply'}\n"
         f"pictures {folder / 'before_after.png'}, {folder / 'loss.png'}\n"
         f"videos   {folder / 'turntable.mp4'}, {folder / 'before_after.mp4'}\n"
-        f"report   {folder / 'run.json'}; mean pixel change {change.mean:.3f}"
+        f"report   {folder / 'run.json'}, {folder / 'metrics.json'}: mean pixel change {change.mean:.3f}{judged}"
     )
     if not_finite is not None:
         print(

@@ -205,7 +205,7 @@ class DiffusersPrior(DiffusionPrior):
         finally:
             for handle in handles:
                 handle.remove()
-        return features
+        return [feature.to(z_t.dtype) for feature in features]
 
     def unknown_words(self, prompt: str) -> list[str]:
         if self.vocabulary is None:
