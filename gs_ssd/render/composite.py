@@ -16,8 +16,6 @@ Inside a tile, per-pixel state is stored block by block: 16 blocks of 16 lanes.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 
@@ -37,8 +35,25 @@ from .simd import (
     splat,
     store,
 )
-from .tiles import BLOCK, CHANNELS, COLOR, L11, L12, L22, LOG2_OPACITY, RECORD, TILE, X, Y, TileLists
 from .threads import parallel
+from .tiles import (
+    BLOCK,
+    BLOCKS,
+    CHANNELS,
+    COLOR,
+    ENTRY,
+    L11,
+    L12,
+    L22,
+    LOG2_OPACITY,
+    RANK,
+    RECORD,
+    SLOT,
+    TILE,
+    TileLists,
+    X,
+    Y,
+)
 
 ALPHA_MIN = 1 / 255
 ALPHA_MAX = 0.999
@@ -56,20 +71,20 @@ def forward(lists: TileLists, background, out_color, out_alpha):
         tiles * _PIXELS, dtype
     )  # position in the tile's list of the last Gaussian that contributed
     ends = np.empty(tiles, np.int64)  # one past the last entry that contributed
-    parallel(_forward_tiles, tiles, lists.tiles_x, lists.records, lists.entries, lists.entry_rank,
-             lists.entry_blocks, background, out_color, out_alpha, transmittance, last, ends,
-             grain=lists.tiles_x)  # fmt: skip
+    parallel(_forward_tiles, tiles, lists.tiles_x, lists.records, lists.firsts, lists.entries, background,
+             out_color, out_alpha, transmittance, last, ends, grain=lists.tiles_x)  # fmt: skip
     return transmittance, last, ends
 
 
 def backward(lists: TileLists, state, background, conics, opacities, grad_color, grad_alpha, out):
-    """Accumulate into `out` = gradients (means2d [N, 2], conics [N, 3], opacities [N], colors [N, D])."""
+    """Write the gradients `out` = (means2d [N * 2], conics [N * 3], opacities [N], colors [N * D])."""
     transmittance, last, ends = state
     sums = np.empty(lists.slots[-1] * LANES, lists.records.dtype)
-    parallel(_backward_tiles, lists.tiles_x * lists.tiles_y, lists.tiles_x, lists.records, lists.entries,
-             lists.entry_rank, lists.entry_slot, lists.entry_blocks, background, grad_color, grad_alpha,
-             transmittance, last, ends, sums, grain=lists.tiles_x)  # fmt: skip
-    parallel(_gather, len(lists.order), lists.order, lists.slots, sums, conics, opacities, *out, grain=4096)
+    parallel(_backward_tiles, lists.tiles_x * lists.tiles_y, lists.tiles_x, lists.records, lists.firsts,
+             lists.entries, background, grad_color, grad_alpha, transmittance, last, ends, sums,
+             grain=lists.tiles_x)  # fmt: skip
+    parallel(_gather, len(lists.ranks), lists.ranks, lists.slots, sums, conics, opacities, grad_color.shape[-1],
+             *out, grain=8192)  # fmt: skip
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -83,8 +98,7 @@ def _opacity(records, record, dx, dy):
 
 @njit(nogil=True, cache=True)
 def _forward_tiles(
-    start, stop, tiles_x, records, entries, entry_rank, entry_blocks, background, color, alpha, transmittance,
-    last, ends,
+    start, stop, tiles_x, records, firsts, entries, background, color, alpha, transmittance, last, ends
 ):  # fmt: skip
     height, width, channels = color.shape
     columns, rows = lane_columns(records), lane_rows(records)
@@ -112,12 +126,12 @@ def _forward_tiles(
             if lane_bits(inside):
                 alive |= 1 << block
 
-        first, entry = entries[tile], entries[tile]
+        entry = firsts[tile]
         ends[tile] = entry
-        while entry < entries[tile + 1] and alive:
-            record = entry_rank[entry] * RECORD
-            position = splat(records, entry - first)
-            touched = entry_blocks[entry] & alive
+        while entry < firsts[tile + 1] and alive:
+            record = entries[entry * ENTRY + RANK] * RECORD
+            position = splat(records, entry - firsts[tile])
+            touched = entries[entry * ENTRY + BLOCKS] & alive
             contributed = 0
             while touched:
                 block = lowest_bit(touched)
@@ -145,7 +159,7 @@ def _forward_tiles(
                     store(threshold, at, limit)
                     if not lane_bits(limit < 1.0):
                         alive &= ~(1 << block)
-            entry_blocks[entry] = contributed
+            entries[entry * ENTRY + BLOCKS] = contributed
             entry += 1
             if contributed:
                 ends[tile] = entry
@@ -166,8 +180,8 @@ def _forward_tiles(
 
 @njit(nogil=True, cache=True)
 def _backward_tiles(
-    start, stop, tiles_x, records, entries, entry_rank, entry_slot, entry_blocks, background, grad_color,
-    grad_alpha, transmittance, last, ends, sums,
+    start, stop, tiles_x, records, firsts, entries, background, grad_color, grad_alpha, transmittance, last,
+    ends, sums,
 ):  # fmt: skip
     height, width, channels = grad_color.shape
     columns, rows = lane_columns(records), lane_rows(records)
@@ -194,12 +208,12 @@ def _backward_tiles(
                     behind += background[k] * v[k, at]
                 suffix[at] = T[at] * behind
 
-        for entry in range(ends[tile], entries[tile + 1]):
-            store(sums, entry_slot[entry] * LANES, 0.0)
-        for entry in range(ends[tile] - 1, entries[tile] - 1, -1):
-            record = entry_rank[entry] * RECORD
-            position = entry - entries[tile]
-            touched = np.int64(entry_blocks[entry])
+        for entry in range(ends[tile], firsts[tile + 1]):
+            store(sums, entries[entry * ENTRY + SLOT] * LANES, 0.0)
+        for entry in range(ends[tile] - 1, firsts[tile] - 1, -1):
+            record = entries[entry * ENTRY + RANK] * RECORD
+            position = entry - firsts[tile]
+            touched = np.int64(entries[entry * ENTRY + BLOCKS])
             s = sx = sy = sxx = sxy = syy = g0 = g1 = g2 = g3 = zero
             while touched:
                 block = lowest_bit(touched)
@@ -229,29 +243,32 @@ def _backward_tiles(
                 gx, gy = grad_sigma * dx, grad_sigma * dy
                 s, sx, sy = s + grad_sigma, sx + gx, sy + gy
                 sxx, sxy, syy = fma(gx, dx, sxx), fma(gx, dy, sxy), fma(gy, dy, syy)
-            store(sums, entry_slot[entry] * LANES, lane_sums((s, sx, sy, sxx, sxy, syy, g0, g1, g2, g3)))
+            store(
+                sums,
+                entries[entry * ENTRY + SLOT] * LANES,
+                lane_sums((s, sx, sy, sxx, sxy, syy, g0, g1, g2, g3)),
+            )
 
 
 @njit(nogil=True, cache=True)
 def _gather(
-    start, stop, order, slots, sums, conics, opacities, grad_means2d, grad_conics, grad_opacities, grad_colors
-):
-    """Add up the slots of some ranks and turn the moments of ∂L/∂σ into gradients."""
+    start, stop, ranks, slots, sums, conics, opacities, channels,
+    grad_means2d, grad_conics, grad_opacities, grad_colors,
+):  # fmt: skip
+    """Add up the slots of Gaussians [start, stop) and turn the moments of ∂L/∂σ into gradients."""
     total = np.empty(LANES, sums.dtype)
-    for r in range(start, stop):
-        if slots[r] == slots[r + 1]:
-            continue
-        accumulator = load(sums, slots[r] * LANES)
-        for slot in range(slots[r] + 1, slots[r + 1]):
-            accumulator += load(sums, slot * LANES)
+    for g in range(start, stop):
+        accumulator = splat(sums, 0.0)
+        if ranks[g] >= 0:
+            for slot in range(slots[ranks[g]], slots[ranks[g] + 1]):
+                accumulator += load(sums, slot * LANES)
         store(total, 0, accumulator)
-        g = order[r]
-        a, b, c = conics[g, 0], conics[g, 1], conics[g, 2]
-        grad_means2d[g, 0] = -(a * total[1] + b * total[2])
-        grad_means2d[g, 1] = -(b * total[1] + c * total[2])
-        grad_conics[g, 0] = total[3] / 2
-        grad_conics[g, 1] = total[4]
-        grad_conics[g, 2] = total[5] / 2
-        grad_opacities[g] = -total[0] / opacities[g]
-        for k in range(grad_colors.shape[1]):
-            grad_colors[g, k] = total[6 + k]
+        a, b, c = conics[3 * g], conics[3 * g + 1], conics[3 * g + 2]
+        grad_means2d[2 * g] = -(a * total[1] + b * total[2])
+        grad_means2d[2 * g + 1] = -(b * total[1] + c * total[2])
+        grad_conics[3 * g] = total[3] / 2
+        grad_conics[3 * g + 1] = total[4]
+        grad_conics[3 * g + 2] = total[5] / 2
+        grad_opacities[g] = -total[0] / opacities[g] if ranks[g] >= 0 else 0.0
+        for k in range(channels):
+            grad_colors[channels * g + k] = total[6 + k]

@@ -12,8 +12,8 @@ from .threads import parallel
 _GRAIN = 8192  # Gaussians per task
 
 
-def _numpy(tensor: Tensor):
-    return tensor.detach().contiguous().numpy()
+def _flat(tensor: Tensor):
+    return tensor.detach().contiguous().numpy().reshape(-1)
 
 
 def _double(tensor: Tensor):
@@ -26,50 +26,56 @@ class _Project(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means, quats, scales, opacities, viewmats, Ks, width, height, near, far, eps2d):
         C, N = len(viewmats), len(means)
-        radii = torch.empty(C, N, 2, dtype=torch.int32)
         means2d, depths, conics = means.new_empty(C, N, 2), means.new_empty(C, N), means.new_empty(C, N, 3)
-        ctx.save_for_backward(means, quats, scales, radii)
-        ctx.view = _double(viewmats), _double(Ks), width, height, float(eps2d)
-        inputs = _numpy(means), _numpy(quats), _numpy(scales), _numpy(opacities)
+        radii = torch.empty(C, N, 2, dtype=torch.int32)
+        ctx.save_for_backward(means, quats, scales, conics)
+        ctx.view = viewmats, Ks, width, height, eps2d = (
+            _double(viewmats),
+            _double(Ks),
+            width,
+            height,
+            float(eps2d),
+        )
+        inputs = _flat(means), _flat(quats), _flat(scales), _flat(opacities)
         for c in range(C):
-            outputs = radii[c].numpy(), means2d[c].numpy(), depths[c].numpy(), conics[c].numpy()
-            parallel(projection.project, N, *inputs, ctx.view[0][c], ctx.view[1][c], width, height, float(near),
-                     float(far), float(eps2d), *outputs, grain=_GRAIN)  # fmt: skip
+            parallel(projection.project, N, *inputs, viewmats[c], Ks[c], width, height, float(near), float(far),
+                     eps2d, *(_flat(x[c]) for x in (radii, means2d, depths, conics)), grain=_GRAIN)  # fmt: skip
         ctx.mark_non_differentiable(radii)
         return means2d, depths, conics, radii
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_means2d, grad_depths, grad_conics, _):
-        means, quats, scales, radii = ctx.saved_tensors
-        grads = torch.empty_like(means), torch.empty_like(quats), torch.empty_like(scales)
-        parallel(projection.project_adjoint, len(means), _numpy(means), _numpy(quats), _numpy(scales), *ctx.view,
-                 radii.numpy(), _numpy(grad_means2d), _numpy(grad_depths), _numpy(grad_conics),
-                 *(g.numpy() for g in grads), grain=_GRAIN)  # fmt: skip
+        means, quats, scales, conics = ctx.saved_tensors
+        grads = [torch.empty(x.shape, dtype=x.dtype) for x in (means, quats, scales)]
+        parallel(projection.project_adjoint, len(means), _flat(means), _flat(quats), _flat(scales), *ctx.view,
+                 _flat(conics), _flat(grad_means2d), _flat(grad_depths), _flat(grad_conics), *map(_flat, grads),
+                 grain=_GRAIN)  # fmt: skip
         return *grads, *[None] * 8
 
 
 class _Shade(torch.autograd.Function):
-    """means [N, 3], coefficients [N, K, 3] -> colors [C, N, 3]."""
+    """means [N, 3], coefficients [N, K, 3] -> colors [C, N, 3]; conics [C, N, 3] tell who is in view."""
 
     @staticmethod
-    def forward(ctx, means, coefficients, viewmats, radii, degree):
+    def forward(ctx, means, coefficients, conics, viewmats, degree):
         colors = means.new_empty(len(viewmats), len(means), 3)
-        ctx.save_for_backward(means, coefficients, radii)
+        ctx.save_for_backward(means, coefficients, conics)
         ctx.positions, ctx.degree = _double(torch.linalg.inv(viewmats.double())[:, :3, 3]), degree
+        stride = 3 * coefficients.shape[1]
         for c, position in enumerate(ctx.positions):
-            parallel(harmonics.shade, len(means), degree, _numpy(means), _numpy(coefficients), position,
-                     radii[c].numpy(), colors[c].numpy(), grain=_GRAIN)  # fmt: skip
+            parallel(harmonics.shade, len(means), degree, _flat(means), _flat(coefficients), stride, position,
+                     _flat(conics[c]), _flat(colors[c]), grain=_GRAIN)  # fmt: skip
         return colors
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_colors):
-        means, coefficients, radii = ctx.saved_tensors
-        grads = torch.empty_like(means), torch.empty_like(coefficients, memory_format=torch.contiguous_format)
-        parallel(harmonics.shade_adjoint, len(means), ctx.degree, _numpy(means), _numpy(coefficients),
-                 ctx.positions, radii.numpy(), _numpy(grad_colors), *(g.numpy() for g in grads),
-                 grain=_GRAIN)  # fmt: skip
+        means, coefficients, conics = ctx.saved_tensors
+        grads = [torch.empty(x.shape, dtype=x.dtype) for x in (means, coefficients)]
+        stride = 3 * coefficients.shape[1]
+        parallel(harmonics.shade_adjoint, len(means), ctx.degree, _flat(means), _flat(coefficients), stride,
+                 ctx.positions, _flat(conics), _flat(grad_colors), *map(_flat, grads), grain=_GRAIN)  # fmt: skip
         return *grads, None, None, None
 
 
@@ -77,16 +83,14 @@ class _Composite(torch.autograd.Function):
     """means2d, conics, opacities [N], colors [C, N, D <= 4], backgrounds [C, D] -> [C, H, W, D], [C, H, W, 1]."""
 
     @staticmethod
-    def forward(ctx, means2d, conics, opacities, colors, backgrounds, depths, radii, width, height):
+    def forward(ctx, means2d, conics, opacities, colors, backgrounds, depths, width, height):
         C, _, D = colors.shape
         color, alpha = colors.new_empty(C, height, width, D), colors.new_empty(C, height, width, 1)
         ctx.passes = []
         for c in range(C):
-            lists = tiles.build(
-                *(_numpy(x[c]) for x in (means2d, conics, depths, radii)),
-                _numpy(opacities), _numpy(colors[c]), width, height,
-            )  # fmt: skip
-            background = _numpy(backgrounds[c])
+            per_view = (_flat(x[c]) for x in (means2d, conics, depths, colors))
+            lists = tiles.build(*per_view, _flat(opacities), D, width, height)
+            background = _flat(backgrounds[c])
             state = composite.forward(lists, background, color[c].numpy(), alpha[c, ..., 0].numpy())
             ctx.passes.append((lists, state, background))
         ctx.save_for_backward(conics, opacities, alpha)
@@ -98,16 +102,15 @@ class _Composite(torch.autograd.Function):
         conics, opacities, alpha = ctx.saved_tensors
         C, N, D = len(conics), len(opacities), grad_color.shape[-1]
         grad_color, grad_alpha = grad_color.contiguous(), grad_alpha.contiguous()
-        shapes = (C, N, 2), (C, N, 3), (C, N), (C, N, D)
-        grads = [conics.new_zeros(shape) for shape in shapes]
+        grads = [conics.new_empty(shape) for shape in ((C, N, 2), (C, N, 3), (C, N), (C, N, D))]
         for c, (lists, state, background) in enumerate(ctx.passes):
             composite.backward(
-                lists, state, background, _numpy(conics[c]), _numpy(opacities), _numpy(grad_color[c]),
-                _numpy(grad_alpha[c, ..., 0]), [g[c].numpy() for g in grads],
+                lists, state, background, _flat(conics[c]), _flat(opacities), grad_color[c].numpy(),
+                grad_alpha[c, ..., 0].numpy(), [_flat(g[c]) for g in grads],
             )  # fmt: skip
         grad_means2d, grad_conics, grad_opacities, grad_colors = grads
         grad_backgrounds = (grad_color * (1 - alpha)).sum((1, 2)) if ctx.needs_input_grad[4] else None
-        return grad_means2d, grad_conics, grad_opacities.sum(0), grad_colors, grad_backgrounds, *[None] * 4
+        return grad_means2d, grad_conics, grad_opacities.sum(0), grad_colors, grad_backgrounds, *[None] * 3
 
 
 def rasterization(
@@ -123,7 +126,7 @@ def rasterization(
         colors = depths[..., None]
     else:
         if sh_degree is not None:
-            colors = _Shade.apply(means, colors, viewmats, radii, sh_degree)
+            colors = _Shade.apply(means, colors, conics.detach(), viewmats, sh_degree)
         colors = colors.expand(C, N, colors.shape[-1])
         if render_mode != "RGB":
             colors = torch.cat([colors, depths[..., None]], dim=-1)
@@ -137,9 +140,15 @@ def rasterization(
     for k in range(0, D, tiles.CHANNELS):
         part = slice(k, k + tiles.CHANNELS)
         image, alphas = _Composite.apply(
-            means2d, conics, opacities, colors[..., part], backgrounds[:, part], depths.detach(), radii,
-            width, height,
-        )  # fmt: skip
+            means2d,
+            conics,
+            opacities,
+            colors[..., part],
+            backgrounds[:, part],
+            depths.detach(),
+            width,
+            height,
+        )
         images.append(image)
     image = images[0] if len(images) == 1 else torch.cat(images, dim=-1)
     if render_mode in ("ED", "RGB+ED"):

@@ -6,121 +6,163 @@ in the order and with the signs of gsplat and Inria's rasteriser.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 
+from .simd import LANES, fill_lanes, fma, gather, load, maximum, scatter, select, splat, sqrt, store
+
 MAX_DEGREE = 3
+_BASES = (MAX_DEGREE + 1) ** 2
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _direction(means, position, i):
-    dx = np.float64(means[i, 0]) - position[0]
-    dy = np.float64(means[i, 1]) - position[1]
-    dz = np.float64(means[i, 2]) - position[2]
-    length = max(math.sqrt(dx * dx + dy * dy + dz * dz), 1e-12)
-    return dx / length, dy / length, dz / length, length
+def _direction(means, position, lanes):
+    """The unit vector from the camera and 1 / the distance."""
+    x = gather(means, lanes, 3, 0) - position[0]
+    y = gather(means, lanes, 3, 1) - position[1]
+    z = gather(means, lanes, 3, 2) - position[2]
+    inverse = 1.0 / maximum(sqrt(x * x + y * y + z * z), 1e-12)
+    return x * inverse, y * inverse, z * inverse, inverse
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _basis(degree, x, y, z, Y):
-    Y[0] = 0.2820947917738781
+    """Y_0 .. Y_{(degree + 1)² - 1} as consecutive vectors of the buffer Y."""
+    store(Y, 0, 0.2820947917738781)
     if degree >= 1:
-        Y[1] = -0.48860251190292 * y
-        Y[2] = 0.48860251190292 * z
-        Y[3] = -0.48860251190292 * x
+        store(Y, 1 * LANES, -0.48860251190292 * y)
+        store(Y, 2 * LANES, 0.48860251190292 * z)
+        store(Y, 3 * LANES, -0.48860251190292 * x)
     if degree >= 2:
-        xx_yy, xy2 = x * x - y * y, 2 * x * y
-        Y[4] = 0.5462742152960395 * xy2
-        Y[5] = -1.092548430592079 * z * y
-        Y[6] = 0.9461746957575601 * z * z - 0.3153915652525201
-        Y[7] = -1.092548430592079 * z * x
-        Y[8] = 0.5462742152960395 * xx_yy
-    if degree >= 3:
-        ring = -2.285228997322329 * z * z + 0.4570457994644658
-        Y[9] = -0.5900435899266435 * (x * xy2 + y * xx_yy)
-        Y[10] = 1.445305721320277 * z * xy2
-        Y[11] = ring * y
-        Y[12] = z * (1.865881662950577 * z * z - 1.119528997770346)
-        Y[13] = ring * x
-        Y[14] = 1.445305721320277 * z * xx_yy
-        Y[15] = -0.5900435899266435 * (x * xx_yy - y * xy2)
+        xx_yy, xy2 = x * x - y * y, 2.0 * x * y
+        store(Y, 4 * LANES, 0.5462742152960395 * xy2)
+        store(Y, 5 * LANES, -1.092548430592079 * z * y)
+        store(Y, 6 * LANES, 0.9461746957575601 * z * z - 0.3153915652525201)
+        store(Y, 7 * LANES, -1.092548430592079 * z * x)
+        store(Y, 8 * LANES, 0.5462742152960395 * xx_yy)
+        if degree >= 3:
+            ring = -2.285228997322329 * z * z + 0.4570457994644658
+            store(Y, 9 * LANES, -0.5900435899266435 * (x * xy2 + y * xx_yy))
+            store(Y, 10 * LANES, 1.445305721320277 * z * xy2)
+            store(Y, 11 * LANES, ring * y)
+            store(Y, 12 * LANES, z * (1.865881662950577 * z * z - 1.119528997770346))
+            store(Y, 13 * LANES, ring * x)
+            store(Y, 14 * LANES, 1.445305721320277 * z * xx_yy)
+            store(Y, 15 * LANES, -0.5900435899266435 * (x * xx_yy - y * xy2))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _basis_gradient(degree, x, y, z, p):
-    """Σ_k p_k ∇Y_k, the gradient with respect to the (unnormalised) x, y, z."""
-    gx = -0.48860251190292 * p[3]
-    gy = -0.48860251190292 * p[1]
-    gz = 0.48860251190292 * p[2]
+    """Σ_k p_k ∇Y_k for degree >= 1: the gradient with respect to x, y, z before they are normalised."""
+    gx = -0.48860251190292 * load(p, 3 * LANES)
+    gy = -0.48860251190292 * load(p, 1 * LANES)
+    gz = 0.48860251190292 * load(p, 2 * LANES)
     if degree >= 2:
-        gx += 1.092548430592079 * (p[4] * y - p[7] * z + p[8] * x)
-        gy += 1.092548430592079 * (p[4] * x - p[5] * z - p[8] * y)
-        gz += -1.092548430592079 * (p[5] * y + p[7] * x) + 2 * 0.9461746957575601 * p[6] * z
+        p4, p5, p6 = load(p, 4 * LANES), load(p, 5 * LANES), load(p, 6 * LANES)
+        p7, p8 = load(p, 7 * LANES), load(p, 8 * LANES)
+        gx += 1.092548430592079 * (p4 * y - p7 * z + p8 * x)
+        gy += 1.092548430592079 * (p4 * x - p5 * z - p8 * y)
+        gz += 1.8923493915151202 * p6 * z - 1.092548430592079 * (p5 * y + p7 * x)
     if degree >= 3:
-        xx_yy, xy2 = x * x - y * y, 2 * x * y
+        p9, p10, p11, p12 = load(p, 9 * LANES), load(p, 10 * LANES), load(p, 11 * LANES), load(p, 12 * LANES)
+        p13, p14, p15 = load(p, 13 * LANES), load(p, 14 * LANES), load(p, 15 * LANES)
+        xx_yy, xy2 = x * x - y * y, 2.0 * x * y
         ring = -2.285228997322329 * z * z + 0.4570457994644658
-        gx += -3 * 0.5900435899266435 * (p[9] * xy2 + p[15] * xx_yy) + ring * p[13]
-        gy += -3 * 0.5900435899266435 * (p[9] * xx_yy - p[15] * xy2) + ring * p[11]
-        gx += 2 * 1.445305721320277 * z * (p[10] * y + p[14] * x)
-        gy += 2 * 1.445305721320277 * z * (p[10] * x - p[14] * y)
-        gz += 1.445305721320277 * (p[10] * xy2 + p[14] * xx_yy)
-        gz += -2 * 2.285228997322329 * z * (p[11] * y + p[13] * x)
-        gz += (3 * 1.865881662950577 * z * z - 1.119528997770346) * p[12]
+        gx += ring * p13 - 1.7701307697799304 * (p9 * xy2 + p15 * xx_yy)
+        gy += ring * p11 - 1.7701307697799304 * (p9 * xx_yy - p15 * xy2)
+        gx += 2.890611442640554 * z * (p10 * y + p14 * x)
+        gy += 2.890611442640554 * z * (p10 * x - p14 * y)
+        gz += 1.445305721320277 * (p10 * xy2 + p14 * xx_yy) - 4.570457994644658 * z * (p11 * y + p13 * x)
+        gz += (5.597644988851731 * z * z - 1.119528997770346) * p12
     return gx, gy, gz
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _evaluate(bases, Y, coefficients, lanes, stride):
+    r = splat(coefficients, 0.5)
+    g = b = r
+    for k in range(bases):
+        y = load(Y, k * LANES)
+        r = fma(y, gather(coefficients, lanes, stride, 3 * k), r)
+        g = fma(y, gather(coefficients, lanes, stride, 3 * k + 1), g)
+        b = fma(y, gather(coefficients, lanes, stride, 3 * k + 2), b)
+    return r, g, b
+
+
 @njit(nogil=True, cache=True)
-def shade(start, stop, degree, means, coefficients, position, radii, colors):
-    """Colours [N, 3] of Gaussians [start, stop) seen from `position`; zero where culled."""
-    Y = np.empty(16)
-    for i in range(start, stop):
-        colors[i, 0] = colors[i, 1] = colors[i, 2] = 0
-        if radii[i, 0] <= 0 or radii[i, 1] <= 0:
-            continue
-        x, y, z, _ = _direction(means, position, i)
+def shade(start, stop, degree, means, coefficients, stride, position, conics, colors):
+    """Colours [N * 3] of Gaussians [start, stop) seen from `position`; zero where culled (conic 0).
+
+    `coefficients` [N * stride] has stride = 3 K.
+    """
+    bases = (degree + 1) ** 2
+    zero = splat(means, 0.0)
+    lanes = np.empty(LANES, np.int64)
+    Y = np.empty(_BASES * LANES, means.dtype)
+    for i in range(start, stop, LANES):
+        fill_lanes(lanes, i, stop)
+        seen = gather(conics, lanes, 3, 0) > 0.0
+        x, y, z, _ = _direction(means, position, lanes)
         _basis(degree, x, y, z, Y)
-        for c in range(3):
-            value = 0.5
-            for k in range((degree + 1) ** 2):
-                value += Y[k] * coefficients[i, k, c]
-            colors[i, c] = max(value, 0.0)
+        r, g, b = _evaluate(bases, Y, coefficients, lanes, stride)
+        scatter(colors, lanes, 3, 0, select(seen & ~(r < 0.0), r, zero))
+        scatter(colors, lanes, 3, 1, select(seen & ~(g < 0.0), g, zero))
+        scatter(colors, lanes, 3, 2, select(seen & ~(b < 0.0), b, zero))
 
 
 @njit(nogil=True, cache=True)
 def shade_adjoint(
-    start, stop, degree, means, coefficients, positions, radii, grad_colors, grad_means, grad_coefficients
+    start,
+    stop,
+    degree,
+    means,
+    coefficients,
+    stride,
+    positions,
+    conics,
+    grad_colors,
+    grad_means,
+    grad_coefficients,
 ):
-    """Gradients of Gaussians [start, stop), summed over the views in order."""
-    bases = (degree + 1) ** 2
-    Y, p = np.empty(16), np.empty(16)
-    g = np.empty(3)
-    for i in range(start, stop):
-        gm = (0.0, 0.0, 0.0)
-        grad_coefficients[i] = 0
+    """Gradients of Gaussians [start, stop), summed over the views in order (conics [C * N * 3])."""
+    count, bases = len(means) // 3, (degree + 1) ** 2
+    zero = splat(means, 0.0)
+    lanes, at = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    Y, p = np.empty(_BASES * LANES, means.dtype), np.empty(_BASES * LANES, means.dtype)
+    total = np.empty(3 * _BASES * LANES, means.dtype)
+    for i in range(start, stop, LANES):
+        fill_lanes(lanes, i, stop)
+        total[:] = 0
+        gmx = gmy = gmz = zero
         for view in range(len(positions)):
-            if radii[view, i, 0] <= 0 or radii[view, i, 1] <= 0:
-                continue
-            x, y, z, length = _direction(means, positions[view], i)
+            for lane in range(LANES):
+                at[lane] = view * count + lanes[lane]
+            seen = gather(conics, at, 3, 0) > 0.0
+            x, y, z, inverse = _direction(means, positions[view], lanes)
             _basis(degree, x, y, z, Y)
-            for c in range(3):
-                value = 0.5
-                for k in range(bases):
-                    value += Y[k] * coefficients[i, k, c]
-                g[c] = grad_colors[view, i, c] if value >= 0 else 0.0
+            r, g, b = _evaluate(bases, Y, coefficients, lanes, stride)
+            gr = select(seen & (r >= 0.0), gather(grad_colors, at, 3, 0), zero)
+            gg = select(seen & (g >= 0.0), gather(grad_colors, at, 3, 1), zero)
+            gb = select(seen & (b >= 0.0), gather(grad_colors, at, 3, 2), zero)
             for k in range(bases):
-                p[k] = 0.0
-                for c in range(3):
-                    grad_coefficients[i, k, c] += Y[k] * g[c]
-                    p[k] += coefficients[i, k, c] * g[c]
+                basis = select(seen, load(Y, k * LANES), zero)
+                store(total, (3 * k) * LANES, fma(basis, gr, load(total, (3 * k) * LANES)))
+                store(total, (3 * k + 1) * LANES, fma(basis, gg, load(total, (3 * k + 1) * LANES)))
+                store(total, (3 * k + 2) * LANES, fma(basis, gb, load(total, (3 * k + 2) * LANES)))
             if degree >= 1:
+                for k in range(bases):
+                    q = gr * gather(coefficients, lanes, stride, 3 * k)
+                    q = fma(gg, gather(coefficients, lanes, stride, 3 * k + 1), q)
+                    store(p, k * LANES, fma(gb, gather(coefficients, lanes, stride, 3 * k + 2), q))
                 gx, gy, gz = _basis_gradient(degree, x, y, z, p)
                 along = gx * x + gy * y + gz * z
-                gm = (
-                    gm[0] + (gx - along * x) / length,
-                    gm[1] + (gy - along * y) / length,
-                    gm[2] + (gz - along * z) / length,
-                )
-        for k in range(3):
-            grad_means[i, k] = gm[k]
+                gmx += select(seen, (gx - along * x) * inverse, zero)
+                gmy += select(seen, (gy - along * y) * inverse, zero)
+                gmz += select(seen, (gz - along * z) * inverse, zero)
+        scatter(grad_means, lanes, 3, 0, gmx)
+        scatter(grad_means, lanes, 3, 1, gmy)
+        scatter(grad_means, lanes, 3, 2, gmz)
+        for k in range(3 * bases):
+            scatter(grad_coefficients, lanes, stride, k, load(total, k * LANES))
+        for k in range(3 * bases, stride):
+            scatter(grad_coefficients, lanes, stride, k, zero)

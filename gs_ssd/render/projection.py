@@ -1,39 +1,35 @@
-"""EWA projection of 3D Gaussians to the image plane, and its adjoint.
+"""EWA projection of 3D Gaussians to the image plane, and its adjoint, 16 Gaussians at a time.
 
 With the camera-space mean t = R m + τ, the world covariance Σ = M Mᵀ (M = R_q diag(s)) and the Jacobian J of the
-pinhole projection at t (its direction clamped to 1.3 times the field of view, as in gsplat),
+pinhole projection at t (its direction k = t/t_z clamped to 1.3 times the field of view, as in gsplat),
 
-    μ = (f_x t_x / t_z + c_x, f_y t_y / t_z + c_y),     Σ' = J R Σ Rᵀ Jᵀ + eps2d I,     Q = Σ'⁻¹.
+    μ = (f_x t_x / t_z + c_x, f_y t_y / t_z + c_y),     Σ' = P diag(s²) Pᵀ + eps2d I,     Q = Σ'⁻¹,
+
+where P = J R R_q has the rows p_x = f_x/t_z (A_x - k_x A_z) and p_y = f_y/t_z (A_y - k_y A_z), A = R R_q.
+The determinant is summed from the 2x2 minors of P diag(s) (Cauchy-Binet), all terms of one sign: for a needle,
+Σ'_xx Σ'_yy - Σ'_xy² would cancel to nothing in float32.
 
 References: Zwicker et al., "EWA splatting" (2002); gsplat 1.5.3, `_torch_impl._fully_fused_projection` and
 `ProjectionEWA3DGSFused.cu` (opacity-aware radii: Radl et al. 2024, arXiv:2402.00525 §B.2).
-The arithmetic is float64 whatever the storage: the determinant of a needle cancels badly in float32.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 
+from .simd import LANES, ceil, fill_lanes, fma, gather, log2, maximum, minimum, scatter, select, splat, sqrt
+
 ALPHA_MIN = 1 / 255
 MAX_EXTENT = 3.33  # standard deviations; exp(-3.33² / 2) is just below 1/255
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _rotation(qw, qx, qy, qz):
-    """Rotation matrix of a unit quaternion, row by row."""
-    return (
-        (1 - 2 * (qy * qy + qz * qz), 2 * (qx * qy - qw * qz), 2 * (qx * qz + qw * qy)),
-        (2 * (qx * qy + qw * qz), 1 - 2 * (qx * qx + qz * qz), 2 * (qy * qz - qw * qx)),
-        (2 * (qx * qz - qw * qy), 2 * (qy * qz + qw * qx), 1 - 2 * (qx * qx + qy * qy)),
-    )
+_TWO_LN2 = 1.3862943611198906
+_FINITE = 3e38
+_MAX_RADIUS = 1e9
 
 
 @njit(nogil=True, cache=True, inline="always")
 def _dot(a, b):
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    return fma(a[0], b[0], fma(a[1], b[1], a[2] * b[2]))
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -51,67 +47,86 @@ def _transposed(m):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _view(viewmat, K, width, height):
-    """Rotation rows, translation, intrinsics and the clamp limits of t/z, all float64."""
-    rows = (
-        (viewmat[0, 0], viewmat[0, 1], viewmat[0, 2]),
-        (viewmat[1, 0], viewmat[1, 1], viewmat[1, 2]),
-        (viewmat[2, 0], viewmat[2, 1], viewmat[2, 2]),
+def _scaled(factor, v):
+    return (factor * v[0], factor * v[1], factor * v[2])
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _sum(a, b):
+    return (a[0] + b[0], a[1] + b[1], a[2] + b[2])
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _product(a, b):
+    return (a[0] * b[0], a[1] * b[1], a[2] * b[2])
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _where(mask, a, b):
+    return (select(mask, a[0], b[0]), select(mask, a[1], b[1]), select(mask, a[2], b[2]))
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _rotation(w, x, y, z):
+    """Rotation matrix of a unit quaternion, row by row."""
+    return (
+        (1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - w * z), 2.0 * (x * z + w * y)),
+        (2.0 * (x * y + w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - w * x)),
+        (2.0 * (x * z - w * y), 2.0 * (y * z + w * x), 1.0 - 2.0 * (x * x + y * y)),
     )
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _view(viewmat, K, width, height, like):
+    """Rotation rows, translation, intrinsics and the limits of k, as broadcast vectors."""
+    rows = (
+        (splat(like, viewmat[0, 0]), splat(like, viewmat[0, 1]), splat(like, viewmat[0, 2])),
+        (splat(like, viewmat[1, 0]), splat(like, viewmat[1, 1]), splat(like, viewmat[1, 2])),
+        (splat(like, viewmat[2, 0]), splat(like, viewmat[2, 1]), splat(like, viewmat[2, 2])),
+    )
+    translation = (splat(like, viewmat[0, 3]), splat(like, viewmat[1, 3]), splat(like, viewmat[2, 3]))
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
     margin_x, margin_y = 0.15 * width / fx, 0.15 * height / fy
     limits = (
-        -cx / fx - margin_x,
-        (width - cx) / fx + margin_x,
-        -cy / fy - margin_y,
-        (height - cy) / fy + margin_y,
+        splat(like, -cx / fx - margin_x),
+        splat(like, (width - cx) / fx + margin_x),
+        splat(like, -cy / fy - margin_y),
+        splat(like, (height - cy) / fy + margin_y),
     )
-    return rows, (viewmat[0, 3], viewmat[1, 3], viewmat[2, 3]), (fx, fy, cx, cy), limits
+    return rows, translation, (splat(like, fx), splat(like, fy), splat(like, cx), splat(like, cy)), limits
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _gaussian(means, quats, scales, i):
-    """Mean, unit quaternion, its norm and the standard deviations of Gaussian i in float64."""
-    m = (np.float64(means[i, 0]), np.float64(means[i, 1]), np.float64(means[i, 2]))
-    s = (np.float64(scales[i, 0]), np.float64(scales[i, 1]), np.float64(scales[i, 2]))
-    w, x, y, z = (
-        np.float64(quats[i, 0]),
-        np.float64(quats[i, 1]),
-        np.float64(quats[i, 2]),
-        np.float64(quats[i, 3]),
-    )
-    norm = max(math.sqrt(w * w + x * x + y * y + z * z), 1e-12)
-    return m, (w / norm, x / norm, y / norm, z / norm), norm, s
+def _gaussians(means, quats, scales, lanes):
+    """Means, unit quaternions, 1 / their norms, and standard deviations."""
+    m = (gather(means, lanes, 3, 0), gather(means, lanes, 3, 1), gather(means, lanes, 3, 2))
+    s = (gather(scales, lanes, 3, 0), gather(scales, lanes, 3, 1), gather(scales, lanes, 3, 2))
+    w, x = gather(quats, lanes, 4, 0), gather(quats, lanes, 4, 1)
+    y, z = gather(quats, lanes, 4, 2), gather(quats, lanes, 4, 3)
+    inverse = 1.0 / maximum(sqrt(w * w + x * x + y * y + z * z), 1e-12)
+    return m, (w * inverse, x * inverse, y * inverse, z * inverse), inverse, s
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _camera_space(rows, translation, m, q, s):
-    """t, and A = R R_q (rows), so that the camera-space covariance is A diag(s²) Aᵀ."""
-    t = _transform(rows, m)
+def _ewa(view, m, q, s, eps2d):
+    """t, 1/t_z, t/t_z, k, A_z, p_x, p_y, Σ' (xx, xy, yy) and its determinant."""
+    rows, translation, intrinsics, limits = view
+    t = _sum(_transform(rows, m), translation)
     columns = _transposed(_rotation(q[0], q[1], q[2], q[3]))
     a = _transposed(
         (_transform(rows, columns[0]), _transform(rows, columns[1]), _transform(rows, columns[2]))
     )
-    return (t[0] + translation[0], t[1] + translation[1], t[2] + translation[2]), a
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _image_axes(t, a, intrinsics, limits):
-    """The rows of J A [2, 3] with the clamped direction (kx, ky) = clamp(t / t_z)."""
-    fx, fy = intrinsics[0], intrinsics[1]
-    kx = min(max(t[0] / t[2], limits[0]), limits[1])
-    ky = min(max(t[1] / t[2], limits[2]), limits[3])
-    gx, gy = fx / t[2], fy / t[2]
-    px = (gx * (a[0][0] - kx * a[2][0]), gx * (a[0][1] - kx * a[2][1]), gx * (a[0][2] - kx * a[2][2]))
-    py = (gy * (a[1][0] - ky * a[2][0]), gy * (a[1][1] - ky * a[2][1]), gy * (a[1][2] - ky * a[2][2]))
-    return kx, ky, px, py
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _covariance(px, py, s, eps2d):
-    """Σ'_xx, Σ'_xy, Σ'_yy."""
-    ux, uy = (px[0] * s[0], px[1] * s[1], px[2] * s[2]), (py[0] * s[0], py[1] * s[1], py[2] * s[2])
-    return _dot(ux, ux) + eps2d, _dot(ux, uy), _dot(uy, uy) + eps2d
+    iz = 1.0 / t[2]
+    d = (t[0] * iz, t[1] * iz)
+    k = (minimum(maximum(d[0], limits[0]), limits[1]), minimum(maximum(d[1], limits[2]), limits[3]))
+    px = _scaled(intrinsics[0] * iz, _sum(a[0], _scaled(-k[0], a[2])))
+    py = _scaled(intrinsics[1] * iz, _sum(a[1], _scaled(-k[1], a[2])))
+    ux = (px[0] * s[0], px[1] * s[1], px[2] * s[2])
+    uy = (py[0] * s[0], py[1] * s[1], py[2] * s[2])
+    minors = (ux[1] * uy[2] - ux[2] * uy[1], ux[2] * uy[0] - ux[0] * uy[2], ux[0] * uy[1] - ux[1] * uy[0])
+    xx, yy = _dot(ux, ux), _dot(uy, uy)
+    det = _dot(minors, minors) + (xx + yy + eps2d) * eps2d
+    return t, iz, d, k, a[2], px, py, (xx + eps2d, _dot(ux, uy), yy + eps2d), det
 
 
 @njit(nogil=True, cache=True)
@@ -119,118 +134,124 @@ def project(
     start, stop, means, quats, scales, opacities, viewmat, K, width, height, near, far, eps2d,
     radii, means2d, depths, conics,
 ):  # fmt: skip
-    """Project Gaussians [start, stop) into one view. Culled ones get zeros; comparisons cull non-finite ones."""
-    rows, translation, intrinsics, limits = _view(viewmat, K, width, height)
-    fx, fy, cx, cy = intrinsics
-    for i in range(start, stop):
-        radii[i, 0] = radii[i, 1] = 0
-        means2d[i, 0] = means2d[i, 1] = depths[i] = conics[i, 0] = conics[i, 1] = conics[i, 2] = 0
-        m, q, norm, s = _gaussian(means, quats, scales, i)
-        z = _dot(rows[2], m) + translation[2]
-        opacity = np.float64(opacities[i])
-        if not (near <= z <= far and ALPHA_MIN <= opacity < math.inf):
-            continue
-        t, a = _camera_space(rows, translation, m, q, s)
-        kx, ky, px, py = _image_axes(t, a, intrinsics, limits)
-        xx, xy, yy = _covariance(px, py, s, eps2d)
-        det = xx * yy - xy * xy
-        if not 0 < det < math.inf:
-            continue
-        extent = min(MAX_EXTENT, math.sqrt(2 * math.log(opacity / ALPHA_MIN)))
-        radius_x, radius_y = math.ceil(extent * math.sqrt(xx)), math.ceil(extent * math.sqrt(yy))
-        x, y = fx * t[0] / t[2] + cx, fy * t[1] / t[2] + cy
-        if not (-radius_x < x < width + radius_x and -radius_y < y < height + radius_y):
-            continue
-        radii[i, 0], radii[i, 1] = min(radius_x, 1 << 30), min(radius_y, 1 << 30)
-        means2d[i, 0], means2d[i, 1], depths[i] = x, y, t[2]
-        conics[i, 0], conics[i, 1], conics[i, 2] = yy / det, -xy / det, xx / det
+    """Project Gaussians [start, stop) into one view (flat arrays). Culled ones get zeros.
+
+    Every test is a comparison that a NaN fails, so that Gaussians that are not finite are culled.
+    """
+    view = _view(viewmat, K, width, height, means)
+    zero = splat(means, 0.0)
+    lanes = np.empty(LANES, np.int64)
+    for i in range(start, stop, LANES):
+        fill_lanes(lanes, i, stop)
+        m, q, _, s = _gaussians(means, quats, scales, lanes)
+        opacity = gather(opacities, lanes, 1, 0)
+        t, _, d, _, _, _, _, (xx, xy, yy), det = _ewa(view, m, q, s, eps2d)
+        x, y = fma(view[2][0], d[0], view[2][2]), fma(view[2][1], d[1], view[2][3])
+        extent = minimum(sqrt(maximum(log2(maximum(opacity, ALPHA_MIN) * 255.0), 0.0) * _TWO_LN2), MAX_EXTENT)
+        radius_x = minimum(ceil(extent * sqrt(xx)), _MAX_RADIUS)
+        radius_y = minimum(ceil(extent * sqrt(yy)), _MAX_RADIUS)
+        seen = (t[2] >= near) & (t[2] <= far) & (opacity >= ALPHA_MIN) & (opacity < _FINITE)
+        seen = seen & (det > 0.0) & (det < _FINITE) & (xx < _FINITE) & (yy < _FINITE)
+        seen = seen & (x + radius_x > 0.0) & (x - radius_x < width)
+        seen = seen & (y + radius_y > 0.0) & (y - radius_y < height)
+        inverse = 1.0 / det
+        scatter(radii, lanes, 2, 0, select(seen, radius_x, zero))
+        scatter(radii, lanes, 2, 1, select(seen, radius_y, zero))
+        scatter(means2d, lanes, 2, 0, select(seen, x, zero))
+        scatter(means2d, lanes, 2, 1, select(seen, y, zero))
+        scatter(depths, lanes, 1, 0, select(seen, t[2], zero))
+        scatter(conics, lanes, 3, 0, select(seen, yy * inverse, zero))
+        scatter(conics, lanes, 3, 1, select(seen, -xy * inverse, zero))
+        scatter(conics, lanes, 3, 2, select(seen, xx * inverse, zero))
 
 
 @njit(nogil=True, cache=True)
 def project_adjoint(
-    start, stop, means, quats, scales, viewmats, Ks, width, height, eps2d, radii,
+    start, stop, means, quats, scales, viewmats, Ks, width, height, eps2d, conics,
     grad_means2d, grad_depths, grad_conics, grad_means, grad_quats, grad_scales,
 ):  # fmt: skip
-    """Gradients of Gaussians [start, stop), summed over the views in order."""
-    for i in range(start, stop):
-        m, q, norm, s = _gaussian(means, quats, scales, i)
-        gm = (0.0, 0.0, 0.0)
-        gs = (0.0, 0.0, 0.0)
-        gq = (0.0, 0.0, 0.0, 0.0)
-        for view in range(len(viewmats)):
-            if radii[view, i, 0] <= 0 or radii[view, i, 1] <= 0:
-                continue
-            rows, translation, intrinsics, limits = _view(viewmats[view], Ks[view], width, height)
-            fx, fy, cx, cy = intrinsics
-            t, a = _camera_space(rows, translation, m, q, s)
-            kx, ky, px, py = _image_axes(t, a, intrinsics, limits)
-            xx, xy, yy = _covariance(px, py, s, eps2d)
-            det = xx * yy - xy * xy
+    """Gradients of Gaussians [start, stop), summed over the views in order (flat arrays; conics [C * N * 3])."""
+    count = len(means) // 3
+    zero = splat(means, 0.0)
+    lanes, at = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    for i in range(start, stop, LANES):
+        fill_lanes(lanes, i, stop)
+        m, q, inverse_norm, s = _gaussians(means, quats, scales, lanes)
+        ss = (2.0 * s[0] * s[0], 2.0 * s[1] * s[1], 2.0 * s[2] * s[2])
+        gm = gs = nothing = (zero, zero, zero)
+        gq = (zero, zero, zero, zero)
+        seen_anywhere = zero > zero
+        for c in range(len(viewmats)):
+            for lane in range(LANES):
+                at[lane] = c * count + lanes[lane]
+            qa, qb, qc = gather(conics, at, 3, 0), gather(conics, at, 3, 1), gather(conics, at, 3, 2)
+            seen = qa > 0.0
+            seen_anywhere = seen_anywhere | seen
+            view = _view(viewmats[c], Ks[c], width, height, means)
+            rows, translation, (fx, fy, _, _), limits = view
+            world = _transposed(rows)
+            # culled lanes go through the same arithmetic with harmless numbers: the point one unit ahead
+            ahead = _transform(world, (-translation[0], -translation[1], 1.0 - translation[2]))
+            unit = (
+                select(seen, q[0], zero),
+                select(seen, q[1], zero),
+                select(seen, q[2], zero),
+                select(seen, q[3], zero),
+            )
+            _, iz, d, k, az, px, py, _, _ = _ewa(
+                view, _where(seen, m, ahead), unit, _where(seen, s, nothing), eps2d
+            )
 
-            # Q = Σ'⁻¹:  ∂L/∂Σ' = -Q (∂L/∂Q) Q, with the off-diagonal gradient shared by two entries
-            qa, qb, qc = yy / det, -xy / det, xx / det
-            ga, gb, gc = grad_conics[view, i, 0], 0.5 * grad_conics[view, i, 1], grad_conics[view, i, 2]
+            # Q = Σ'⁻¹:  ∂L/∂Σ' = -Q (∂L/∂Q) Q, the off-diagonal gradient being shared by two entries
+            ga, gc = gather(grad_conics, at, 3, 0), gather(grad_conics, at, 3, 2)
+            gb = 0.5 * gather(grad_conics, at, 3, 1)
             ha, hb, hc, hd = qa * ga + qb * gb, qa * gb + qb * gc, qb * ga + qc * gb, qb * gb + qc * gc
             gxx, gxy, gyy = -(ha * qa + hb * qb), -(ha * qb + hb * qc), -(hc * qb + hd * qc)
 
-            # Σ' = P diag(s²) Pᵀ + eps2d I with P = J A:  ∂L/∂P = 2 (∂L/∂Σ') P diag(s²)
-            ex = (gxx * px[0] + gxy * py[0], gxx * px[1] + gxy * py[1], gxx * px[2] + gxy * py[2])
-            ey = (gxy * px[0] + gyy * py[0], gxy * px[1] + gyy * py[1], gxy * px[2] + gyy * py[2])
-            gs = (
-                gs[0] + 2 * s[0] * (px[0] * ex[0] + py[0] * ey[0]),
-                gs[1] + 2 * s[1] * (px[1] * ex[1] + py[1] * ey[1]),
-                gs[2] + 2 * s[2] * (px[2] * ex[2] + py[2] * ey[2]),
-            )
-            wx = (2 * s[0] * s[0] * ex[0], 2 * s[1] * s[1] * ex[1], 2 * s[2] * s[2] * ex[2])
-            wy = (2 * s[0] * s[0] * ey[0], 2 * s[1] * s[1] * ey[1], 2 * s[2] * s[2] * ey[2])
+            # Σ' = P diag(s²) Pᵀ + eps2d I:  ∂L/∂P = 2 (∂L/∂Σ') P diag(s²)
+            ex, ey = _sum(_scaled(gxx, px), _scaled(gxy, py)), _sum(_scaled(gxy, px), _scaled(gyy, py))
+            gs = _sum(gs, _sum(_product(px, ex), _product(py, ey)))
+            dx, dy = _where(seen, _product(ss, ex), nothing), _where(seen, _product(ss, ey), nothing)
 
-            # px = f_x/t_z (A_x - kx A_z), py likewise
-            z = 1 / t[2]
-            grad_kx, grad_ky = -fx * z * _dot(wx, a[2]), -fy * z * _dot(wy, a[2])
-            gz = -z * (_dot(wx, px) + _dot(wy, py)) + grad_depths[view, i]
-            gx, gy = fx * z * grad_means2d[view, i, 0], fy * z * grad_means2d[view, i, 1]
-            gz -= gx * t[0] * z + gy * t[1] * z
-            if limits[0] <= t[0] * z <= limits[1]:
-                gx += grad_kx * z
-                gz -= grad_kx * t[0] * z * z
-            if limits[2] <= t[1] * z <= limits[3]:
-                gy += grad_ky * z
-                gz -= grad_ky * t[1] * z * z
-            inverse = _transposed(rows)
-            dm = _transform(inverse, (gx, gy, gz))
-            gm = (gm[0] + dm[0], gm[1] + dm[1], gm[2] + dm[2])
+            # P and μ as functions of t: 1/t_z scales both, k enters P, and is constant where it is clamped
+            fxz, fyz = fx * iz, fy * iz
+            gkx = select((d[0] >= limits[0]) & (d[0] <= limits[1]), -fxz * _dot(dx, az), zero)
+            gky = select((d[1] >= limits[2]) & (d[1] <= limits[3]), -fyz * _dot(dy, az), zero)
+            gtx = gkx * iz + fxz * select(seen, gather(grad_means2d, at, 2, 0), zero)
+            gty = gky * iz + fyz * select(seen, gather(grad_means2d, at, 2, 1), zero)
+            gtz = select(seen, gather(grad_depths, at, 1, 0), zero)
+            gtz = gtz - (gtx * d[0] + gty * d[1]) - iz * (_dot(dx, px) + _dot(dy, py))
+            gm = _sum(gm, _transform(world, (gtx, gty, gtz)))
 
-            # A = R R_q, its gradient row by row, then back to R_q
-            kz = (-fx * z * kx * wx[0] - fy * z * ky * wy[0], -fx * z * kx * wx[1] - fy * z * ky * wy[1],
-                  -fx * z * kx * wx[2] - fy * z * ky * wy[2])  # fmt: skip
-            grad_a = _transposed(((fx * z * wx[0], fx * z * wx[1], fx * z * wx[2]),
-                                  (fy * z * wy[0], fy * z * wy[1], fy * z * wy[2]), kz))  # fmt: skip
-            v = (
-                _transform(inverse, grad_a[0]),
-                _transform(inverse, grad_a[1]),
-                _transform(inverse, grad_a[2]),
-            )
-            gq = _add_quaternion_gradient(gq, q, v)
+            # A = R R_q: its gradient column by column, turned into that of R_q
+            dx, dy = _scaled(fxz, dx), _scaled(fyz, dy)
+            columns = _transposed((dx, dy, _sum(_scaled(-k[0], dx), _scaled(-k[1], dy))))
+            v = (_transform(world, columns[0]), _transform(world, columns[1]), _transform(world, columns[2]))
+            gq = _add_quaternion_gradient(gq, unit, v)
 
-        # q = quats / norm
         along = gq[0] * q[0] + gq[1] * q[1] + gq[2] * q[2] + gq[3] * q[3]
-        for k in range(3):
-            grad_means[i, k] = gm[k]
-            grad_scales[i, k] = gs[k]
-        for k in range(4):
-            grad_quats[i, k] = (gq[k] - along * q[k]) / norm
+        scatter(grad_means, lanes, 3, 0, gm[0])
+        scatter(grad_means, lanes, 3, 1, gm[1])
+        scatter(grad_means, lanes, 3, 2, gm[2])
+        scatter(grad_scales, lanes, 3, 0, select(seen_anywhere, 2.0 * s[0] * gs[0], zero))
+        scatter(grad_scales, lanes, 3, 1, select(seen_anywhere, 2.0 * s[1] * gs[1], zero))
+        scatter(grad_scales, lanes, 3, 2, select(seen_anywhere, 2.0 * s[2] * gs[2], zero))
+        scatter(grad_quats, lanes, 4, 0, select(seen_anywhere, (gq[0] - along * q[0]) * inverse_norm, zero))
+        scatter(grad_quats, lanes, 4, 1, select(seen_anywhere, (gq[1] - along * q[1]) * inverse_norm, zero))
+        scatter(grad_quats, lanes, 4, 2, select(seen_anywhere, (gq[2] - along * q[2]) * inverse_norm, zero))
+        scatter(grad_quats, lanes, 4, 3, select(seen_anywhere, (gq[3] - along * q[3]) * inverse_norm, zero))
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _add_quaternion_gradient(gq, q, v):
-    """gq plus the gradient of the unit quaternion, given v[j][i] = ∂L/∂R_q[i, j]."""
+def _add_quaternion_gradient(g, q, v):
+    """g plus the gradient of the unit quaternion q, given v[j][i] = ∂L/∂R_q[i, j]."""
     w, x, y, z = q
     return (
-        gq[0] + 2 * (x * (v[1][2] - v[2][1]) + y * (v[2][0] - v[0][2]) + z * (v[0][1] - v[1][0])),
-        gq[1] + 2 * (-2 * x * (v[1][1] + v[2][2]) + y * (v[0][1] + v[1][0]) + z * (v[0][2] + v[2][0])
-                     + w * (v[1][2] - v[2][1])),
-        gq[2] + 2 * (x * (v[0][1] + v[1][0]) - 2 * y * (v[0][0] + v[2][2]) + z * (v[1][2] + v[2][1])
-                     + w * (v[2][0] - v[0][2])),
-        gq[3] + 2 * (x * (v[0][2] + v[2][0]) + y * (v[1][2] + v[2][1]) - 2 * z * (v[0][0] + v[1][1])
-                     + w * (v[0][1] - v[1][0])),
+        g[0] + 2.0 * (x * (v[1][2] - v[2][1]) + y * (v[2][0] - v[0][2]) + z * (v[0][1] - v[1][0])),
+        g[1] + 2.0 * (y * (v[0][1] + v[1][0]) + z * (v[0][2] + v[2][0]) + w * (v[1][2] - v[2][1])
+                      - 2.0 * x * (v[1][1] + v[2][2])),
+        g[2] + 2.0 * (x * (v[0][1] + v[1][0]) + z * (v[1][2] + v[2][1]) + w * (v[2][0] - v[0][2])
+                      - 2.0 * y * (v[0][0] + v[2][2])),
+        g[3] + 2.0 * (x * (v[0][2] + v[2][0]) + y * (v[1][2] + v[2][1]) + w * (v[0][1] - v[1][0])
+                      - 2.0 * z * (v[0][0] + v[1][1])),
     )  # fmt: skip

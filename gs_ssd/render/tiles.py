@@ -22,199 +22,245 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from .simd import lane_bits, lane_columns, lane_rows, maximum, minimum, select, sqrt
+from .simd import (
+    LANES,
+    ceil,
+    fill_lanes,
+    floor,
+    gather,
+    lane_bits,
+    lane_columns,
+    lane_rows,
+    log2,
+    maximum,
+    minimum,
+    scatter,
+    select,
+    splat,
+    sqrt,
+)
 from .threads import parallel
 
 TILE = 16
 BLOCK = 4
 CHANNELS = 4  # a compositing pass carries colour and depth; missing channels are zero
-# One record per visible Gaussian, in depth order.
+
+# A record describes one visible Gaussian, and fills one cache line in float32.
 X, Y, L11, L12, L22, LOG2_OPACITY, COLOR = range(7)
-RECORD = COLOR + CHANNELS
+SUPPORT, HALF_HEIGHT, WIDEST, INVERSE_L11 = range(COLOR + CHANNELS, COLOR + CHANNELS + 4)
+RECORD = 16
+# An entry is (rank, slot, blocks): bit b of blocks says that the Gaussian reaches block b of the tile.
+RANK, SLOT, BLOCKS = range(3)
+ENTRY = 3
 _RANKS_PER_CHUNK = 4096
 _HALF_LOG2_E = 0.5 / math.log(2)
+_LOG2_255 = (
+    math.log2(255) + 1e-3
+)  # a hair more, so that rounding drops no pixel: α >= 1/255 is tested per pixel
 
 
 @dataclass
 class TileLists:
     """The visible Gaussians of one view, ordered and listed by tile."""
 
-    order: np.ndarray  # [V] Gaussian of each rank
+    ranks: np.ndarray  # [N] rank of each Gaussian, -1 if culled
     records: np.ndarray  # [V * RECORD]
     slots: np.ndarray  # [V + 1] first slot of each rank
-    entries: np.ndarray  # [tiles + 1] first entry of each tile
-    entry_rank: np.ndarray  # [M]
-    entry_slot: np.ndarray  # [M]
-    entry_blocks: np.ndarray  # [M] bit b: the Gaussian reaches block b of the tile
+    firsts: np.ndarray  # [tiles + 1] first entry of each tile
+    entries: np.ndarray  # [M * ENTRY]
     tiles_x: int
     tiles_y: int
 
 
-def build(means2d, conics, depths, radii, opacities, colors, width: int, height: int) -> TileLists:
-    """The tile lists of one view. Arrays are [N, 2], [N, 3], [N], [N, 2], [N] and [N, D] with D <= 4."""
+def build(means2d, conics, depths, colors, opacities, channels: int, width: int, height: int) -> TileLists:
+    """The tile lists of one view, from flat arrays; culled Gaussians have a zero conic."""
     tiles_x, tiles_y = -(-width // TILE), -(-height // TILE)
-    order = _depth_order(depths, radii)
+    order, ranks = _depth_order(depths, conics)
     visible = len(order)
     records = np.empty(visible * RECORD, means2d.dtype)
-    boxes = np.empty((visible, 4), np.int32)
-    first = np.zeros(visible + 1, np.int64)  # first candidate pair of each rank
-    chunks = -(-visible // _RANKS_PER_CHUNK)
-    parallel(_pack, visible, order, means2d, conics, opacities, colors, width, height, records, boxes, first,
-             grain=_RANKS_PER_CHUNK)  # fmt: skip
-    np.cumsum(first, out=first)
+    boxes = np.empty(visible * 4, np.int32)
+    candidates = np.zeros(visible + 1, np.int64)
+    parallel(_pack, visible, order, means2d, conics, opacities, colors, channels, width, height, records, boxes,
+             candidates, grain=_RANKS_PER_CHUNK)  # fmt: skip
+    np.cumsum(candidates, out=candidates)
 
-    tile = np.empty(first[-1], np.int32)
-    blocks = np.empty(first[-1], np.uint16)
+    chunks = -(-visible // _RANKS_PER_CHUNK)
+    pairs = np.empty(candidates[-1] * 2, np.int32)
     slots = np.zeros(visible + 1, np.int64)
-    cursors = np.zeros((tiles_x * tiles_y, chunks), np.int64)
-    parallel(_reach, chunks, records, boxes, first, tiles_x, tile, blocks, slots, cursors)
+    counts = np.zeros((tiles_x * tiles_y, chunks), np.int64)
+    parallel(_reach, chunks, records, boxes, candidates, tiles_x, pairs, slots, counts)
     np.cumsum(slots, out=slots)
 
-    ends = np.cumsum(cursors.ravel()).reshape(cursors.shape)
-    cursors = ends - cursors
-    entries = np.append(cursors[:, 0], slots[-1]) if chunks else np.zeros(tiles_x * tiles_y + 1, np.int64)
-    entry_rank, entry_slot = np.empty(slots[-1], np.int32), np.empty(slots[-1], np.int32)
-    entry_blocks = np.empty(slots[-1], np.uint16)
-    parallel(_deal, chunks, first, tile, blocks, slots, cursors, entry_rank, entry_slot, entry_blocks)
-    return TileLists(order, records, slots, entries, entry_rank, entry_slot, entry_blocks, tiles_x, tiles_y)
+    firsts = np.zeros(tiles_x * tiles_y + 1, np.int64)
+    np.cumsum(counts.sum(1), out=firsts[1:])
+    cursors = np.cumsum(counts.ravel()).reshape(counts.shape) - counts
+    entries = np.empty(slots[-1] * ENTRY, np.int32)
+    parallel(_deal, chunks, candidates, pairs, slots, cursors, entries)
+    return TileLists(ranks, records, slots, firsts, entries, tiles_x, tiles_y)
 
 
-def _depth_order(depths: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """The visible Gaussians from near to far; equal depths keep their index order."""
-    keys = depths.view(np.uint32 if depths.dtype == np.float32 else np.uint64)
-    return _radix_order(keys, radii, depths.dtype.itemsize * 8)
+def _depth_order(depths: np.ndarray, conics: np.ndarray):
+    """The visible Gaussians from near to far, equal depths in index order, and the inverse permutation."""
+    visible = np.flatnonzero(conics[::3] > 0)
+    if depths.dtype == np.float32:
+        order = _radix_order(depths.view(np.uint32), visible)
+    else:
+        order = visible[np.argsort(depths[visible], kind="stable")]
+    ranks = np.full(len(depths), -1, np.int64)
+    ranks[order] = np.arange(len(order))
+    return order, ranks
 
 
 @njit(nogil=True, cache=True)
-def _radix_order(keys, radii, bits):
-    """Stable least-significant-digit radix sort. Positive floats order like their bits."""
-    digit = 11
-    passes = (bits + digit - 1) // digit
-    radix = 1 << digit
-    count = 0
-    histogram = np.zeros((passes, radix), np.int64)
-    order = np.empty(len(keys), np.int32)
-    key = np.empty(len(keys), keys.dtype)
-    for i in range(len(keys)):
-        if radii[i, 0] > 0 and radii[i, 1] > 0:
-            order[count] = i
-            key[count] = keys[i]
-            count += 1
-            for p in range(passes):
-                histogram[p, (keys[i] >> (p * digit)) & (radix - 1)] += 1
-    other_order, other_key = np.empty(count, np.int32), np.empty(count, keys.dtype)
-    order, key = order[:count].copy(), key[:count].copy()
-    for p in range(passes):
+def _radix_order(bits, visible):
+    """Stable radix sort of `visible` by `bits`, a byte at a time. Positive floats order like their bits."""
+    count = len(visible)
+    mask = np.uint64(255)
+    keys, spare = np.empty(count, np.uint64), np.empty(count, np.uint64)
+    histogram = np.zeros((4, 256), np.int64)
+    for i in range(count):
+        key = np.uint64(bits[visible[i]])
+        keys[i] = key << np.uint64(32) | np.uint64(visible[i])
+        for digit in range(4):
+            histogram[digit, (key >> np.uint64(8 * digit)) & mask] += 1
+    for digit in range(4):
+        if histogram[digit].max() == count:
+            continue
         total = 0
-        for d in range(radix):
-            total, histogram[p, d] = total + histogram[p, d], total
+        for d in range(256):
+            total, histogram[digit, d] = total + histogram[digit, d], total
+        shift = np.uint64(32 + 8 * digit)
         for i in range(count):
-            d = (key[i] >> (p * digit)) & (radix - 1)
-            place = histogram[p, d]
-            histogram[p, d] = place + 1
-            other_order[place] = order[i]
-            other_key[place] = key[i]
-        order, other_order = other_order, order
-        key, other_key = other_key, key
+            d = (keys[i] >> shift) & mask
+            spare[histogram[digit, d]] = keys[i]
+            histogram[digit, d] += 1
+        keys, spare = spare, keys
+    order = np.empty(count, np.int64)
+    for i in range(count):
+        order[i] = keys[i] & np.uint64(0xFFFFFFFF)
     return order
 
 
 @njit(nogil=True, cache=True)
-def _pack(start, stop, order, means2d, conics, opacities, colors, width, height, records, boxes, candidates):
-    """Write the records and bounding boxes (in tiles) of some ranks, and count the tiles in each box."""
-    for r in range(start, stop):
-        g = order[r]
-        a, b, c = np.float64(conics[g, 0]), np.float64(conics[g, 1]), np.float64(conics[g, 2])
-        opacity = np.float64(opacities[g])
+def _pack(
+    start,
+    stop,
+    order,
+    means2d,
+    conics,
+    opacities,
+    colors,
+    channels,
+    width,
+    height,
+    records,
+    boxes,
+    candidates,
+):
+    """Write the records and bounding boxes (in tiles) of ranks [start, stop), and count the tiles in each box."""
+    zero = splat(records, 0.0)
+    ranks, lanes = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    for first in range(start, stop, LANES):
+        fill_lanes(ranks, first, stop)
+        for lane in range(LANES):
+            lanes[lane] = order[ranks[lane]]
+        x, y = gather(means2d, lanes, 2, 0), gather(means2d, lanes, 2, 1)
+        a, b, c = gather(conics, lanes, 3, 0), gather(conics, lanes, 3, 1), gather(conics, lanes, 3, 2)
+        log2_opacity = log2(gather(opacities, lanes, 1, 0))
         schur = c - b * b / a
-        finite = True
-        record = r * RECORD
+        valid = schur > 0.0
         for k in range(CHANNELS):
-            color = colors[g, k] if k < colors.shape[1] else 0
-            finite &= math.isfinite(color)
-            records[record + COLOR + k] = color
-        if not (finite and schur > 0 and a > 0 and opacity * 255 >= 1):
-            continue
-        l11, l22 = math.sqrt(a * _HALF_LOG2_E), math.sqrt(schur * _HALF_LOG2_E)
-        l12 = b * _HALF_LOG2_E / l11
-        records[record + X] = means2d[g, 0]
-        records[record + Y] = means2d[g, 1]
-        records[record + L11] = l11
-        records[record + L12] = l12
-        records[record + L22] = l22
-        records[record + LOG2_OPACITY] = math.log2(opacity)
-        reach = math.sqrt(_support(math.log2(opacity)))
-        reach_x, reach_y = reach * math.hypot(l12, l22) / (l11 * l22), reach / l22
-        box_x0, box_x1 = _tile_range(means2d[g, 0], reach_x, width)
-        box_y0, box_y1 = _tile_range(means2d[g, 1], reach_y, height)
-        boxes[r, 0], boxes[r, 1], boxes[r, 2], boxes[r, 3] = box_x0, box_x1, box_y0, box_y1
-        candidates[r + 1] = (box_x1 - box_x0) * (box_y1 - box_y0)
+            color = gather(colors, lanes, channels, k) if k < channels else zero
+            valid = valid & (color - color <= 0.0)  # neither infinite nor NaN
+            scatter(records, ranks, RECORD, COLOR + k, color)
+
+        l11, l22 = sqrt(a * _HALF_LOG2_E), sqrt(schur * _HALF_LOG2_E)
+        inverse = 1.0 / l11
+        l12 = b * _HALF_LOG2_E * inverse
+        slant = sqrt(l12 * l12 + l22 * l22)
+        support = maximum(log2_opacity + _LOG2_255, 0.0)
+        half_height = sqrt(support) / l22
+        scatter(records, ranks, RECORD, X, x)
+        scatter(records, ranks, RECORD, Y, y)
+        scatter(records, ranks, RECORD, L11, l11)
+        scatter(records, ranks, RECORD, L12, l12)
+        scatter(records, ranks, RECORD, L22, l22)
+        scatter(records, ranks, RECORD, LOG2_OPACITY, log2_opacity)
+        scatter(records, ranks, RECORD, SUPPORT, support)
+        scatter(records, ranks, RECORD, HALF_HEIGHT, half_height)
+        scatter(records, ranks, RECORD, WIDEST, -half_height * l12 / slant)  # the dy of the rightmost point
+        scatter(records, ranks, RECORD, INVERSE_L11, inverse)
+
+        x0, x1 = _tile_range(x, half_height * slant * inverse, width, valid, zero)
+        y0, y1 = _tile_range(y, half_height, height, valid, zero)
+        scatter(boxes, ranks, 4, 0, x0)
+        scatter(boxes, ranks, 4, 1, x1)
+        scatter(boxes, ranks, 4, 2, y0)
+        scatter(boxes, ranks, 4, 3, y1)
+        for r in range(first, min(first + LANES, stop)):
+            box = boxes[4 * r : 4 * r + 4]
+            candidates[r + 1] = np.int64(box[1] - box[0]) * np.int64(box[3] - box[2])
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _support(log2_opacity):
-    """log2(255 o), a hair more so that rounding never drops a pixel; the α >= 1/255 test itself is per pixel."""
-    return log2_opacity + 7.9943534368588578 + 1e-3
+def _tile_range(center, reach, size, valid, zero):
+    """The tiles [first, last) with pixel centres within `reach` of `center` along one axis; empty if not valid."""
+    low = ceil(maximum(center - reach - 0.5, 0.0))
+    high = floor(minimum(center + reach + 0.5, size))
+    some = valid & (low < high)
+    return select(some, floor(low / TILE), zero), select(some, ceil(high / TILE), zero)
 
 
 @njit(nogil=True, cache=True)
-def _tile_range(center, reach, size):
-    """The tiles [first, last) whose pixel centres lie within `reach` of `center` along one axis."""
-    low = math.ceil(min(max(center - reach - 0.5, 0.0), float(size)))
-    high = math.floor(min(max(center + reach + 0.5, 0.0), float(size)))
-    return (low // TILE, (high + TILE - 1) // TILE) if low < high else (0, 0)
-
-
-@njit(nogil=True, cache=True)
-def _reach(start, stop, records, boxes, first, tiles_x, tile, blocks, slots, counts):
-    """For each candidate pair of some chunks of ranks, the blocks that the support reaches (0: none).
+def _reach(start, stop, records, boxes, candidates, tiles_x, pairs, slots, counts):
+    """For each candidate pair of some chunks of ranks, its tile and the blocks that the support reaches (0: none).
 
     Within a strip of rows the ellipse spans the widest chord the strip contains; lanes are the 16 blocks.
     """
     columns, rows = BLOCK * lane_columns(records), BLOCK * lane_rows(records)
-    for r in range(start * _RANKS_PER_CHUNK, min(stop * _RANKS_PER_CHUNK, len(boxes))):
-        chunk = r // _RANKS_PER_CHUNK
-        pair = first[r]
-        if first[r + 1] == pair:
+    for r in range(start * _RANKS_PER_CHUNK, min(stop * _RANKS_PER_CHUNK, len(slots) - 1)):
+        pair = candidates[r]
+        if candidates[r + 1] == pair:
             continue
-        record = r * RECORD
-        l11, l12, l22 = records[record + L11], records[record + L12], records[record + L22]
-        support = _support(records[record + LOG2_OPACITY])
-        half_height = math.sqrt(support) / l22
-        widest = -half_height * l12 / math.hypot(l12, l22)  # the dy of the rightmost point
-        for ty in range(boxes[r, 2], boxes[r, 3]):
-            top = rows + (ty * TILE + 0.5 - records[record + Y])
+        chunk = r // _RANKS_PER_CHUNK
+        record, box = records[r * RECORD : (r + 1) * RECORD], boxes[4 * r : 4 * r + 4]
+        l12, l22, half_height, widest = record[L12], record[L22], record[HALF_HEIGHT], record[WIDEST]
+        survivors = 0
+        for ty in range(box[2], box[3]):
+            top = rows + (ty * TILE + 0.5 - record[Y])
             bottom = top + (BLOCK - 1.0)
             dy = minimum(maximum(top, widest), bottom)
-            chord = maximum(support - (l22 * dy) * (l22 * dy), 0.0)
-            right = (sqrt(chord) - l12 * dy) / l11
+            v = l22 * dy
+            right = (sqrt(maximum(record[SUPPORT] - v * v, 0.0)) - l12 * dy) * record[INVERSE_L11]
             dy = minimum(maximum(top, -widest), bottom)
-            chord = maximum(support - (l22 * dy) * (l22 * dy), 0.0)
-            left = -(sqrt(chord) + l12 * dy) / l11
+            v = l22 * dy
+            left = (sqrt(maximum(record[SUPPORT] - v * v, 0.0)) + l12 * dy) * -record[INVERSE_L11]
             strip = (top <= half_height) & (bottom >= -half_height)
-            for tx in range(boxes[r, 0], boxes[r, 1]):
-                near = columns + (tx * TILE + 0.5 - records[record + X])
-                bits = lane_bits(strip & (near <= right) & (near + (BLOCK - 1.0) >= left))
-                tile[pair] = ty * tiles_x + tx
-                blocks[pair] = bits
+            for tx in range(box[0], box[1]):
+                near = columns + (tx * TILE + 0.5 - record[X])
+                blocks = lane_bits(strip & (near <= right) & (near + (BLOCK - 1.0) >= left))
+                tile = ty * tiles_x + tx
+                pairs[2 * pair] = tile
+                pairs[2 * pair + 1] = blocks
                 pair += 1
-                if bits:
-                    slots[r + 1] += 1
-                    counts[ty * tiles_x + tx, chunk] += 1
+                some = np.int64(blocks != 0)
+                survivors += some
+                counts[tile, chunk] += some
+        slots[r + 1] = survivors
 
 
 @njit(nogil=True, cache=True)
-def _deal(start, stop, first, tile, blocks, slots, cursors, entry_rank, entry_slot, entry_blocks):
+def _deal(start, stop, candidates, pairs, slots, cursors, entries):
     """Append the surviving pairs of some chunks to their tiles' lists, in rank order."""
     for chunk in range(start, stop):
-        last = min((chunk + 1) * _RANKS_PER_CHUNK, len(first) - 1)
-        for r in range(chunk * _RANKS_PER_CHUNK, last):
+        for r in range(chunk * _RANKS_PER_CHUNK, min((chunk + 1) * _RANKS_PER_CHUNK, len(slots) - 1)):
             slot = slots[r]
-            for pair in range(first[r], first[r + 1]):
-                if blocks[pair]:
-                    entry = cursors[tile[pair], chunk]
-                    cursors[tile[pair], chunk] = entry + 1
-                    entry_rank[entry] = r
-                    entry_slot[entry] = slot
-                    entry_blocks[entry] = blocks[pair]
+            for pair in range(candidates[r], candidates[r + 1]):
+                tile, blocks = pairs[2 * pair], pairs[2 * pair + 1]
+                if blocks:
+                    entry = cursors[tile, chunk] * ENTRY
+                    cursors[tile, chunk] += 1
+                    entries[entry + RANK] = r
+                    entries[entry + SLOT] = slot
+                    entries[entry + BLOCKS] = blocks
                     slot += 1
