@@ -59,6 +59,5 @@ def test_diffusion_names_a_loader(name):
 
 def test_scenes_that_ship_exist():
     for name in options("scene"):
-        path = OmegaConf.load(CONFIGS / "scene" / f"{name}.yaml").path
-        if path != "???":
-            assert Path(path).is_file()
+        if name != "file":
+            assert Path(composed(f"scene={name}").scene.path).is_file()
