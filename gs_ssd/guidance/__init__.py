@@ -1,6 +1,7 @@
 """Score-distillation methods: one formula over noise predictions per file."""
 
 from gs_ssd.guidance.base import Branch, Conditions, Guidance, inject_gradient
+from gs_ssd.guidance.cds import CDS
 from gs_ssd.guidance.csd import CSD
 from gs_ssd.guidance.dds import DDS
 from gs_ssd.guidance.dreamcatalyst import DreamCatalyst
@@ -9,8 +10,10 @@ from gs_ssd.guidance.pds import PDS
 from gs_ssd.guidance.sds import SDS
 from gs_ssd.guidance.ssd import SSD
 from gs_ssd.guidance.ssd_ip2p import SSDIP2P
+from gs_ssd.guidance.vsd import VSD
 
 __all__ = [
+    "CDS",
     "CSD",
     "DDS",
     "NFSD",
@@ -18,6 +21,7 @@ __all__ = [
     "SDS",
     "SSD",
     "SSDIP2P",
+    "VSD",
     "Branch",
     "Conditions",
     "DreamCatalyst",

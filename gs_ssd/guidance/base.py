@@ -105,6 +105,11 @@ class Guidance(ABC):
         """How many noise predictions per view the method needs at timestep t."""
         return sum(a != 0 for a in self.coefficients(t, schedule).values())
 
+    def needs_source(self, t: int, schedule: NoiseSchedule) -> bool:
+        """Whether the method looks at the source image or prompt, so that it edits but can't generate."""
+        used = [branch for branch, a in self.coefficients(t, schedule).items() if a != 0]
+        return any("source" in (branch.latent, branch.prompt) for branch in used)
+
     @torch.no_grad()
     def __call__(
         self,
@@ -115,8 +120,12 @@ class Guidance(ABC):
         t: int,
         noise: Tensor,
         conditions: Conditions,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        """G [B, C, h, w] at timestep t; no gradient flows through the prior."""
+        """G [B, C, h, w] at timestep t; no gradient of the caller's flows through the prior.
+
+        `generator` is for methods that draw more than ε (CDS, VSD); it lives on the CPU.
+        """
         step = Step(z, z_src, noise, t, prior.schedule)
         coefficients = {b: a for b, a in self.coefficients(t, prior.schedule).items() if a != 0}
         combined = self.noise_coefficient() * noise

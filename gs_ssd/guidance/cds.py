@@ -1,0 +1,130 @@
+"""Contrastive Denoising Score (Nam et al., CVPR 2024): keep the source's structure, on top of another score.
+
+    G = G_score + κ w_cut ∂L_CUT/∂z,   κ = 64²/2000
+
+L_CUT compares the outputs of the self-attentions in the up blocks, r for (ẑ_t, ŷ), without gradient, and q for
+(z_t, y): it sums, over the layers and over patches of 1 and 2 cells a side, the mean over n sampled positions of
+
+    ℓ_i = −log [e^{r_i·q_i/τ} / (e^{r_i·q_i/τ} + Σ_{j≠i} e^{r_i·q_j/τ} + e^{−10/τ})]
+
+with r and q of unit length over the channels. The published code scales the score by 2000/64² and leaves L_CUT
+alone; κ says the same in the units of G. It takes the source's patches as queries, unlike CUT; so do we.
+The gradient of L_CUT passes through the UNet, which costs two more evaluations and the memory of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.guidance.base import Branch, Conditions, Guidance, Step
+
+SCORE_SCALE = 2000 / 64**2
+OTHERS = -10.0  # the similarity that stands in for a patch's own among the negatives
+
+
+def info_nce(reference: Tensor, target: Tensor, *, tau: float = 0.07) -> Tensor:
+    """The mean of ℓ_i over n positions, for each image: [B, C, n], [B, C, n] → [B]."""
+    r, q = F.normalize(reference, dim=1), F.normalize(target, dim=1)
+    similarity = torch.einsum("bci,bcj->bij", r, q)
+    positive = similarity.diagonal(dim1=1, dim2=2).unsqueeze(2)
+    own = torch.eye(similarity.shape[1], dtype=torch.bool, device=similarity.device)
+    negatives = similarity.masked_fill(own, OTHERS)
+    logits = torch.cat([positive, negatives], dim=2) / tau
+    return -F.log_softmax(logits, dim=2)[..., 0].mean(dim=1)
+
+
+def cut_loss(
+    reference: Sequence[Tensor],
+    target: Sequence[Tensor],
+    *,
+    patches: int = 256,
+    patch_sizes: Sequence[int] = (1, 2),
+    tau: float = 0.07,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """L_CUT [B] of feature maps [B, C, h, w]; `generator` draws the positions, at most `patches` per map."""
+    loss = target[0].new_zeros(len(target[0]))
+    for r_map, q_map in zip(reference, target, strict=True):
+        for size in patch_sizes:
+            if min(q_map.shape[-2:]) < size:
+                continue
+            r, q = (F.avg_pool2d(x, size).flatten(2) for x in (r_map.detach(), q_map))
+            positions = torch.randperm(q.shape[-1], generator=generator)[:patches].to(q.device)
+            loss = loss + info_nce(r[..., positions], q[..., positions], tau=tau)
+    return loss
+
+
+class CDS(Guidance):
+    """A score (DDS as published, or SSD) with the CUT loss beside it.
+
+    Args:
+        score: the guidance that edits.
+        w_cut: weight of L_CUT.
+        tau: temperature τ.
+        patches: positions drawn per feature map, n at most.
+        patch_sizes: sides of the patches, in cells of the feature map.
+
+    Raises UserError when the prior has no self-attention in its up blocks.
+    """
+
+    name = "cds"
+
+    def __init__(
+        self,
+        score: Guidance,
+        *,
+        w_cut: float = 3.0,
+        tau: float = 0.07,
+        patches: int = 256,
+        patch_sizes: Sequence[int] = (1, 2),
+    ) -> None:
+        self.score, self.w_cut = score, w_cut
+        self.settings = {"tau": tau, "patches": patches, "patch_sizes": tuple(patch_sizes)}
+        self.takes_image, self.negative_prompt = score.takes_image, score.negative_prompt
+
+    def coefficients(self, t, schedule) -> dict[Branch, float]:
+        return self.score.coefficients(t, schedule)
+
+    def evaluations(self, t, schedule) -> int:
+        return self.score.evaluations(t, schedule) + 2
+
+    def needs_source(self, t, schedule) -> bool:
+        return True
+
+    def __call__(
+        self,
+        prior: DiffusionPrior,
+        z: Tensor,
+        *,
+        z_src: Tensor,
+        t: int,
+        noise: Tensor,
+        conditions: Conditions,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        grad = self.score(prior, z, z_src=z_src, t=t, noise=noise, conditions=conditions, generator=generator)
+        step = Step(z, z_src, noise, t, prior.schedule)
+        return grad + self.w_cut / SCORE_SCALE * self.cut_gradient(prior, step, conditions, generator)
+
+    def cut_gradient(
+        self,
+        prior: DiffusionPrior,
+        step: Step,
+        conditions: Conditions,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """∂L_CUT/∂z [B, C, h, w], each image for itself."""
+        y, y_src = (conditions.text[name].expand(len(step.z), -1, -1) for name in ("target", "source"))
+        with torch.no_grad():
+            reference = prior.attention_features(step.z_src_t, step.t, y_src, conditions.image)
+        with torch.enable_grad():
+            z = step.z.detach().requires_grad_()
+            z_t = prior.schedule.add_noise(z, step.noise, step.t)
+            target = prior.attention_features(z_t, step.t, y, conditions.image)
+            loss = cut_loss(reference, target, generator=generator, **self.settings).sum()
+            return torch.autograd.grad(loss, z)[0]
