@@ -26,7 +26,7 @@ from scripts.heads.geometry import Array, unit
 from scripts.heads.render import FRAMING, Light, orbit, shade, splat
 
 SH_C0 = 0.28209479177387814
-OPACITY, THICKNESS = 0.95, 0.14  # THICKNESS: extent along the normal, in disc radii
+OPACITY, THICKNESS = 0.95, 0.25  # THICKNESS: extent along the normal, in disc radii
 TO_FILE = np.array([1.0, -1.0, -1.0])  # half a turn about x: y up, face +z -> y down, face -z
 HEAD_CENTRE, HEAD_RADIUS = (0.0, -0.05, -0.10), 1.55  # file coordinates
 WALL_RADIUS, WALL_COUNT = 14.0, 4000
@@ -125,7 +125,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("data/scenes"))
-    parser.add_argument("--detail", type=float, default=1.2, help="density of the bust's discs")
+    parser.add_argument("--detail", type=float, default=1.1, help="density of the bust's discs")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for name, head in SCENES.items():

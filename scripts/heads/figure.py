@@ -37,16 +37,20 @@ def build(head: Head, detail: float = 0.8) -> Figure:
     canvas = Canvas(template, np.random.default_rng(head.paint_seed))
     PAINTERS.get(head.costume, paint_person)(canvas, head)
     parts = [(position + canvas.lift[:, None] * normal, normal, template.sigma, canvas.albedo, canvas.gloss)]
-    # Lifting tears the surface open at the edge of the hair: fill it with discs on the skin below.
-    edge = (canvas.lift > 0.02) & (canvas.scalp > 0.3) & (canvas.above_hairline < 0.4)
+    # Lifting tears the surface open, above all around the ears: fill it with discs below.
+    behind_ear = (
+        (np.abs(canvas.x) > 0.55) & (np.abs(canvas.y) < 0.45) & (canvas.z < 0.15) & (canvas.z > -0.45)
+    )
+    torn = ((canvas.lift > 0.02) & (canvas.scalp > 0.05)) | (behind_ear & (head.style != "bald"))
+    depth = 0.3 * canvas.lift - 0.03
     under = (
-        position + 0.3 * canvas.lift[:, None] * normal,
+        position + depth[:, None] * normal,
         normal,
-        template.sigma,
-        canvas.albedo * 0.9,
+        template.sigma * 1.2,
+        canvas.albedo * 0.85,
         canvas.gloss,
     )
-    parts.append(tuple(column[edge] for column in under))
+    parts.append(tuple(column[torn] for column in under))
 
     def add(piece: pieces.Piece, colour, gloss: float = 0.05) -> None:
         p, n, s = piece

@@ -121,13 +121,8 @@ def test_captions_of_a_pair_name_the_difference():
 
 
 def test_view_words():
-    assert [view_words(y) for y in (0, 45, 90, 180, -170)] == [
-        "front view",
-        "",
-        "side view",
-        "from behind",
-        "from behind",
-    ]
+    names = ["front view", "", "side view", "from behind", "from behind"]
+    assert [view_words(yaw) for yaw in (0, 45, 90, 180, -170)] == names
 
 
 @pytest.mark.parametrize("name", ["face", "elder", "woman"])
@@ -135,8 +130,9 @@ def test_scene_files_are_standard(name):
     ply = PlyData.read(SCENES / f"{name}.ply")
     assert not ply.text and ply.byte_order == "<" and not ply.comments
     vertex = ply["vertex"]
-    expected = ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2",
-                "rot_0", "rot_1", "rot_2", "rot_3"]  # fmt: skip
+    expected = (
+        "x y z nx ny nz f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3".split()
+    )
     assert [p.name for p in vertex.properties] == expected
     assert {p.val_dtype for p in vertex.properties} == {"f4"}
     table = np.stack([vertex[n] for n in expected], 1)
