@@ -130,9 +130,8 @@ def test_scene_files_are_standard(name):
     ply = PlyData.read(SCENES / f"{name}.ply")
     assert not ply.text and ply.byte_order == "<" and not ply.comments
     vertex = ply["vertex"]
-    expected = (
-        "x y z nx ny nz f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3".split()
-    )
+    expected = ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"]
+    expected += ["scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
     assert [p.name for p in vertex.properties] == expected
     assert {p.val_dtype for p in vertex.properties} == {"f4"}
     table = np.stack([vertex[n] for n in expected], 1)
