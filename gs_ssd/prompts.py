@@ -10,21 +10,27 @@ MAX_CHARACTERS = 1000
 
 def check_prompts(prior: DiffusionPrior, *, source: str | None, target: str | None) -> list[str]:
     """Raise UserError for prompts that can't work; return warnings for those that may not."""
-    if not (target or "").strip():
-        raise UserError('prompt.target is empty; say what the scene shall become, such as prompt.target="a clown"')
-    if not (source or "").strip():
+    if target is None or not target.strip():
+        raise UserError(
+            'prompt.target is empty; say what the scene shall become, such as prompt.target="a clown"'
+        )
+    if source is None or not source.strip():
         raise UserError(
             'prompt.source is missing; say what the scene shows now, such as prompt.source="a photo of a man"'
         )
     if source.strip().lower() == target.strip().lower():
-        raise UserError(f"prompt.target equals prompt.source ({source!r}), so there is nothing to edit; change one")
+        raise UserError(
+            f"prompt.target equals prompt.source ({source!r}), so there is nothing to edit; change one"
+        )
     for name, prompt in (("prompt.source", source), ("prompt.target", target)):
         if len(prompt) > MAX_CHARACTERS:
             raise UserError(
                 f"{name} has {len(prompt.split())} words; the text encoder reads a sentence, not a page: shorten it"
             )
     return [
-        warning for prompt in (source, target) if (warning := _unknown_words_warning(prior, prompt)) is not None
+        warning
+        for prompt in (source, target)
+        if (warning := _unknown_words_warning(prior, prompt)) is not None
     ]
 
 

@@ -6,6 +6,7 @@ It means nothing, so its edits are noise; it exists to exercise the whole path w
 from __future__ import annotations
 
 import string
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -18,7 +19,7 @@ CONTEXT = 16
 
 def tiny_parts(
     *, seed: int = 0, prediction_type: str = "epsilon", image_condition: bool = False
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """The five parts of a pipeline for 64-pixel images, as `DiffusersPrior` takes them.
 
     Args:

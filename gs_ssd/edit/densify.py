@@ -44,8 +44,8 @@ class Densifier:
         self.reset()
 
     def reset(self) -> None:
-        self.gradient_sum: Tensor | None = None
-        self.visible_count: Tensor | None = None
+        self.gradient_sum = torch.zeros(0)
+        self.visible_count = torch.zeros(0)
 
     @torch.no_grad()
     def observe(self, info: dict) -> None:
@@ -56,7 +56,7 @@ class Densifier:
         half_size = gradient.new_tensor([info["width"] / 2, info["height"] / 2])
         norms = (gradient * half_size).norm(dim=-1)
         visible = (info["radii"] > 0).all(dim=-1)
-        if self.gradient_sum is None or len(self.gradient_sum) != norms.shape[-1]:
+        if len(self.gradient_sum) != norms.shape[-1]:
             self.gradient_sum = norms.new_zeros(norms.shape[-1])
             self.visible_count = norms.new_zeros(norms.shape[-1])
         self.gradient_sum += torch.where(visible, norms, 0.0).sum(dim=0)
@@ -70,7 +70,7 @@ class Densifier:
         """Clone, split and prune now; returns (added, removed)."""
         self.count += 1
         before = len(scene.params["means"])
-        if self.gradient_sum is not None and before < self.max_gaussians:
+        if len(self.gradient_sum) == before and before < self.max_gaussians:
             self._grow(scene)
         added = len(scene.params["means"]) - before
         transparent = torch.sigmoid(scene.params["opacities"]) < self.min_opacity

@@ -73,7 +73,7 @@ class SceneOptimizer:
         self.optimizers = {
             # eps is 3DGS's: the gradients of single Gaussians are far below Adam's usual 1e-8.
             name: torch.optim.Adam(
-                [self.params[name]], lr=rates_by_name[name], betas=tuple(betas), eps=1e-15, fused=True
+                [self.params[name]], lr=rates_by_name[name], betas=(betas[0], betas[1]), eps=1e-15, fused=True
             )
             for name in TRAINABLE
             if self.params[name].numel()

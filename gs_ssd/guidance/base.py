@@ -22,6 +22,7 @@ from torch import Tensor
 
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.schedule import NoiseSchedule
+from gs_ssd.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,15 @@ class Guidance(ABC):
         return self.weight(t, prior.schedule) * combined + self.latent_term(step)
 
 
+def check_fit(guidance: Guidance, prior: DiffusionPrior) -> None:
+    """Raise UserError unless both or neither take an image condition."""
+    if guidance.takes_image != prior.takes_image:
+        fitting = "guidance=ssd_ip2p" if prior.takes_image else "diffusion=ip2p"
+        raise UserError(
+            f"guidance {guidance.name} and diffusion {prior.name} don't fit together; use {fitting}"
+        )
+
+
 def predict(
     prior: DiffusionPrior, branches: list[Branch], step: Step, conditions: Conditions
 ) -> dict[Branch, Tensor]:
@@ -146,7 +156,7 @@ def predict(
     z_t = torch.cat([latents[b.latent] for b in branches])
     text = torch.cat([conditions.text[b.prompt].expand(batch, -1, -1) for b in branches])
     image = None
-    if prior.takes_image:
+    if prior.takes_image and conditions.image is not None:
         none = torch.zeros_like(conditions.image)
         image = torch.cat([conditions.image if b.image == "source" else none for b in branches])
     return dict(zip(branches, prior.predict(z_t, step.t, text, image).split(batch)))

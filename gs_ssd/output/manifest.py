@@ -38,7 +38,7 @@ def peak_memory_mb() -> dict[str, float]:
 
 def environment() -> dict[str, Any]:
     """Versions and hardware."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = version(package)

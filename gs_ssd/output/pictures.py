@@ -41,7 +41,7 @@ def loss_curves(reports: Sequence[StepReport], path: str | os.PathLike) -> None:
     steps = [report.step for report in reports]
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
-    curves = {
+    curves: dict[str, tuple[list, str]] = {
         "score loss ½‖G‖²/B": ([report.loss for report in reports], "#c0392b"),
         "anchor loss": ([report.anchor_loss for report in reports], "#2471a3"),
         "timestep t": ([report.t for report in reports], "#555555"),
