@@ -17,12 +17,13 @@ Inside a tile, per-pixel state is stored block by block: 16 blocks of 16 lanes.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from .simd import (
     LANES,
     exp2,
     fma,
+    inlined,
+    kernel,
     lane_bits,
     lane_columns,
     lane_rows,
@@ -87,7 +88,7 @@ def backward(lists: TileLists, state, background, conics, opacities, grad_color,
              *out, grain=8192)  # fmt: skip
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _opacity(records, record, dx, dy):
     """α before the clamp. One formula for both passes, so that they agree on every threshold to the last bit."""
     u = fma(dx, records[record + L11], dy * records[record + L12])
@@ -96,7 +97,7 @@ def _opacity(records, record, dx, dy):
     return exp2(maximum(exponent, -100.0))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _forward_tiles(
     start, stop, tiles_x, records, firsts, entries, background, color, alpha, transmittance, last, ends
 ):  # fmt: skip
@@ -178,7 +179,7 @@ def _forward_tiles(
                 alpha[y0 + y, x0 + x] = 1 - T[(y // 4 * 4 + x // 4) * LANES + y % 4 * 4 + x % 4]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _backward_tiles(
     start, stop, tiles_x, records, firsts, entries, background, grad_color, grad_alpha, transmittance, last,
     ends, sums,
@@ -250,7 +251,7 @@ def _backward_tiles(
             )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _gather(
     start, stop, ranks, slots, sums, conics, opacities, channels,
     grad_means2d, grad_conics, grad_opacities, grad_colors,

@@ -7,15 +7,28 @@ in the order and with the signs of gsplat and Inria's rasteriser.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from .simd import LANES, fill_lanes, fma, gather, load, maximum, scatter, select, splat, sqrt, store
+from .simd import (
+    LANES,
+    fill_lanes,
+    fma,
+    gather,
+    inlined,
+    kernel,
+    load,
+    maximum,
+    scatter,
+    select,
+    splat,
+    sqrt,
+    store,
+)
 
 MAX_DEGREE = 3
 _BASES = (MAX_DEGREE + 1) ** 2
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _direction(means, position, lanes):
     """The unit vector from the camera and 1 / the distance."""
     x = gather(means, lanes, 3, 0) - position[0]
@@ -25,7 +38,7 @@ def _direction(means, position, lanes):
     return x * inverse, y * inverse, z * inverse, inverse
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _basis(degree, x, y, z, Y):
     """Y_0 .. Y_{(degree + 1)² - 1} as consecutive vectors of the buffer Y."""
     store(Y, 0, 0.2820947917738781)
@@ -51,7 +64,7 @@ def _basis(degree, x, y, z, Y):
             store(Y, 15 * LANES, -0.5900435899266435 * (x * xx_yy - y * xy2))
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _basis_gradient(degree, x, y, z, p):
     """Σ_k p_k ∇Y_k for degree >= 1: the gradient with respect to x, y, z before they are normalised."""
     gx = -0.48860251190292 * load(p, 3 * LANES)
@@ -77,7 +90,7 @@ def _basis_gradient(degree, x, y, z, p):
     return gx, gy, gz
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _evaluate(bases, Y, coefficients, lanes, stride):
     r = splat(coefficients, 0.5)
     g = b = r
@@ -89,7 +102,7 @@ def _evaluate(bases, Y, coefficients, lanes, stride):
     return r, g, b
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def shade(start, stop, degree, means, coefficients, stride, position, conics, colors):
     """Colours [N * 3] of Gaussians [start, stop) seen from `position`; zero where culled (conic 0).
 
@@ -110,7 +123,7 @@ def shade(start, stop, degree, means, coefficients, stride, position, conics, co
         scatter(colors, lanes, 3, 2, select(seen & ~(b < 0.0), b, zero))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def shade_adjoint(
     start,
     stop,

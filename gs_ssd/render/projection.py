@@ -16,9 +16,23 @@ References: Zwicker et al., "EWA splatting" (2002); gsplat 1.5.3, `_torch_impl._
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from .simd import LANES, ceil, fill_lanes, fma, gather, log2, maximum, minimum, scatter, select, splat, sqrt
+from .simd import (
+    LANES,
+    ceil,
+    fill_lanes,
+    fma,
+    gather,
+    inlined,
+    kernel,
+    log2,
+    maximum,
+    minimum,
+    scatter,
+    select,
+    splat,
+    sqrt,
+)
 
 ALPHA_MIN = 1 / 255
 MAX_EXTENT = 3.33  # standard deviations; exp(-3.33² / 2) is just below 1/255
@@ -27,17 +41,17 @@ _FINITE = 3e38
 _MAX_RADIUS = 1e9
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _dot(a, b):
     return fma(a[0], b[0], fma(a[1], b[1], a[2] * b[2]))
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _transform(rows, v):
     return (_dot(rows[0], v), _dot(rows[1], v), _dot(rows[2], v))
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _transposed(m):
     return (
         (m[0][0], m[1][0], m[2][0]),
@@ -46,27 +60,27 @@ def _transposed(m):
     )
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _scaled(factor, v):
     return (factor * v[0], factor * v[1], factor * v[2])
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _sum(a, b):
     return (a[0] + b[0], a[1] + b[1], a[2] + b[2])
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _product(a, b):
     return (a[0] * b[0], a[1] * b[1], a[2] * b[2])
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _where(mask, a, b):
     return (select(mask, a[0], b[0]), select(mask, a[1], b[1]), select(mask, a[2], b[2]))
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _rotation(w, x, y, z):
     """Rotation matrix of a unit quaternion, row by row."""
     return (
@@ -76,7 +90,7 @@ def _rotation(w, x, y, z):
     )
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _view(viewmat, K, width, height, like):
     """Rotation rows, translation, intrinsics and the limits of k, as broadcast vectors."""
     rows = (
@@ -96,7 +110,7 @@ def _view(viewmat, K, width, height, like):
     return rows, translation, (splat(like, fx), splat(like, fy), splat(like, cx), splat(like, cy)), limits
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _gaussians(means, quats, scales, lanes):
     """Means, unit quaternions, 1 / their norms, and standard deviations."""
     m = (gather(means, lanes, 3, 0), gather(means, lanes, 3, 1), gather(means, lanes, 3, 2))
@@ -107,7 +121,7 @@ def _gaussians(means, quats, scales, lanes):
     return m, (w * inverse, x * inverse, y * inverse, z * inverse), inverse, s
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _ewa(view, m, q, s, eps2d):
     """t, 1/t_z, t/t_z, k, A_z, p_x, p_y, Σ' (xx, xy, yy) and its determinant."""
     rows, translation, intrinsics, limits = view
@@ -129,7 +143,7 @@ def _ewa(view, m, q, s, eps2d):
     return t, iz, d, k, a[2], px, py, (xx + eps2d, _dot(ux, uy), yy + eps2d), det
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def project(
     start, stop, means, quats, scales, opacities, viewmat, K, width, height, near, far, eps2d,
     radii, means2d, depths, conics,
@@ -165,7 +179,7 @@ def project(
         scatter(conics, lanes, 3, 2, select(seen, xx * inverse, zero))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def project_adjoint(
     start, stop, means, quats, scales, viewmats, Ks, width, height, eps2d, conics,
     grad_means2d, grad_depths, grad_conics, grad_means, grad_quats, grad_scales,
@@ -242,7 +256,7 @@ def project_adjoint(
         scatter(grad_quats, lanes, 4, 3, select(seen_anywhere, (gq[3] - along * q[3]) * inverse_norm, zero))
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _add_quaternion_gradient(g, q, v):
     """g plus the gradient of the unit quaternion q, given v[j][i] = ∂L/∂R_q[i, j]."""
     w, x, y, z = q

@@ -12,13 +12,36 @@ from __future__ import annotations
 import operator
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core.extending import intrinsic, models, overload, register_model
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.np.arrayobj import make_array
 
 LANES = 16
+
+
+def kernel(function):
+    """`njit` without the GIL, with the machine code cached on disk where some cache directory is writable.
+
+    The cache notices a change of the file that defines the kernel, but not of the files it calls into.
+    """
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # numba: no locator available
+        return njit(nogil=True)(function)
+
+
+def inlined(function):
+    """A helper of kernels, compiled into each of them."""
+    return njit(nogil=True, forceinline=True)(function)
+
+
+@inlined
+def fill_lanes(lanes, start, stop):
+    """lanes[:] = start, start + 1, ...; past the end the last index is repeated, and its work redone."""
+    for lane in range(LANES):
+        lanes[lane] = min(start + lane, stop - 1)
 
 
 class Vec(types.Type):
@@ -206,19 +229,6 @@ def splat(typingctx, like, value):
     return vec(like, value), codegen
 
 
-def fill_lanes(lanes, start, stop):
-    """lanes[:] = start, start + 1, ...; past the end the last index is repeated, and its work redone."""
-
-
-@overload(fill_lanes, inline="always")
-def _fill_lanes(lanes, start, stop):
-    def fill(lanes, start, stop):
-        for lane in range(LANES):
-            lanes[lane] = min(start + lane, stop - 1)
-
-    return fill
-
-
 @intrinsic
 def lane_columns(typingctx, like):
     """0 1 2 3 0 1 2 3 ...: the columns of 16 lanes laid out as a 4x4 square."""
@@ -260,22 +270,26 @@ def select(typingctx, mask, a, b):
     return vec(mask, a, b), codegen
 
 
-def minimum(a, b):
+@intrinsic
+def minimum(typingctx, a, b):
     """The smaller of a and b, lane by lane; b where either is NaN."""
+    return _choose("<", a, b)
 
 
-def maximum(a, b):
+@intrinsic
+def maximum(typingctx, a, b):
     """The larger of a and b, lane by lane; b where either is NaN."""
+    return _choose(">", a, b)
 
 
-@overload(minimum, inline="always")
-def _minimum(a, b):
-    return lambda a, b: select(a < b, a, b)
+def _choose(comparison, a, b):
+    vec = _vec_of((a, b))
 
+    def codegen(context, builder, sig, args):
+        a_, b_ = (_broadcast(context, builder, v, t, vec) for v, t in zip(args, sig.args))
+        return builder.select(builder.fcmp_ordered(comparison, a_, b_), a_, b_)
 
-@overload(maximum, inline="always")
-def _maximum(a, b):
-    return lambda a, b: select(a > b, a, b)
+    return vec(a, b), codegen
 
 
 @intrinsic
@@ -353,7 +367,7 @@ def exp2(x):
     """2^x for x >= -126. In float32: a minimax polynomial on [-1/2, 1/2], relative error below 2e-7."""
 
 
-@overload(exp2, inline="always")
+@overload(exp2, jit_options={"forceinline": True})
 def _exp2_overload(x):
     if x.dtype == types.float64:
         return lambda x: _exp2(x)
@@ -395,7 +409,7 @@ def log2(x):
     """Base-2 logarithm of a positive x. In float32 by the series of atanh, absolute error below 1e-6 over [2^-8, 1]."""
 
 
-@overload(log2, inline="always")
+@overload(log2, jit_options={"forceinline": True})
 def _log2_overload(x):
     if x.dtype == types.float64:
         return lambda x: _log2(x)

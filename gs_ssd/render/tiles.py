@@ -20,7 +20,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from .simd import (
     LANES,
@@ -28,6 +27,8 @@ from .simd import (
     fill_lanes,
     floor,
     gather,
+    inlined,
+    kernel,
     lane_bits,
     lane_columns,
     lane_rows,
@@ -111,7 +112,7 @@ def _depth_order(depths: np.ndarray, conics: np.ndarray):
     return order, ranks
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _radix_order(bits, visible):
     """Stable radix sort of `visible` by `bits`, a byte at a time. Positive floats order like their bits."""
     count = len(visible)
@@ -141,7 +142,7 @@ def _radix_order(bits, visible):
     return order
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _pack(
     start,
     stop,
@@ -202,7 +203,7 @@ def _pack(
             candidates[r + 1] = np.int64(box[1] - box[0]) * np.int64(box[3] - box[2])
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _tile_range(center, reach, size, valid, zero):
     """The tiles [first, last) with pixel centres within `reach` of `center` along one axis; empty if not valid."""
     low = ceil(maximum(center - reach - 0.5, 0.0))
@@ -211,7 +212,7 @@ def _tile_range(center, reach, size, valid, zero):
     return select(some, floor(low / TILE), zero), select(some, ceil(high / TILE), zero)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _reach(start, stop, records, boxes, candidates, tiles_x, pairs, slots, counts):
     """For each candidate pair of some chunks of ranks, its tile and the blocks that the support reaches (0: none).
 
@@ -249,7 +250,7 @@ def _reach(start, stop, records, boxes, candidates, tiles_x, pairs, slots, count
         slots[r + 1] = survivors
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _deal(start, stop, candidates, pairs, slots, cursors, entries):
     """Append the surviving pairs of some chunks to their tiles' lists, in rank order."""
     for chunk in range(start, stop):
