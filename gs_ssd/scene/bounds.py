@@ -18,7 +18,7 @@ from gs_ssd.scene.gaussians import Gaussians
 
 AXES = {f"{sign}{axis}": i for i, axis in enumerate("xyz") for sign in "+-"}
 
-_SAMPLE = 8192  # points used for the search; the extent is measured on all of them
+_SAMPLE = 4096  # points used for the search; the extent is measured on all of them
 _STARTS = 32
 _LEAST_MASS = 0.1  # an object has at least this share of the opacity
 _TAIL = 0.005  # share of the opacity cut off on either side of every axis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
 import warnings
@@ -58,7 +59,19 @@ BAD = {
     "version.ply": (PLY.replace(b"1.0", b"7.0", 1), "damaged .ply header"),
     "all_nan.ply": (ply_bytes(COLUMNS | {"x": np.full(40, np.nan)}), "none of the 40 Gaussians is usable"),
     "archive.zip": (b"PK\3\4" + bytes(60), "unknown scene format '.zip'; known are .compressed.ply, .ply"),
-    "scene.spz": (b"\x1f\x8b" + bytes(60), "convert other formats"),
+    "scene.ksplat": (b"\x1f\x8b" + bytes(60), "convert other formats"),
+    "scene.spz": (b"\x1f\x8b" + bytes(60), "not a .spz"),
+    "empty_stream.spz": (gzip.compress(b""), "not a .spz"),
+    "other.spz": (gzip.compress(bytes(100)), "not a .spz of version 1 to 3"),
+    "version4.spz": (b"NGSP" + bytes(100), "version 4 is not supported"),
+    "lies.spz": (
+        gzip.compress(b"NGSP" + bytes([3, 0, 0, 0, 255, 255, 255, 255]) + bytes(4)),
+        "promises 4,294,967,295",
+    ),
+    "short.spz": (
+        gzip.compress(b"NGSP" + bytes([3, 0, 0, 0, 5, 0, 0, 0]) + bytes(99)),
+        "doesn't hold the 5 Gaussians",
+    ),
     "random.pt": (bytes(range(256)), "checkpoint"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import time
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from gs_ssd.scene import Gaussians, load_gaussians, save_gaussians
+from gs_ssd.scene.formats import spz
 from tests.scene.layouts import REST, SCENES, inria_columns, ply_bytes, splat_bytes
 from tests.synthetic import random_gaussians
 
@@ -117,6 +119,39 @@ def test_compressed_ply_keeps_order_and_colour(tmp_path, degree):
     torch.testing.assert_close(got.opacities.sigmoid(), gaussians.opacities.sigmoid(), atol=0.005, rtol=0)
     cosine = torch.nn.functional.cosine_similarity(got.quats, gaussians.quats).abs()
     assert cosine.min() > 0.999
+
+
+@pytest.mark.parametrize("degree", DEGREES)
+def test_spz_round_trip(tmp_path, degree):
+    gaussians = random_gaussians(sh_degree=degree)
+    save_gaussians(gaussians, tmp_path / "scene.spz")
+    got = load_gaussians(tmp_path / "scene.spz")
+    assert got.sh_degree == degree
+    for name, tolerance in {"means": 1e-5, "scales": 0.04, "sh0": 0.02, "shN": 0.07}.items():
+        torch.testing.assert_close(getattr(got, name), getattr(gaussians, name), atol=tolerance, rtol=0)
+    torch.testing.assert_close(got.opacities.sigmoid(), gaussians.opacities.sigmoid(), atol=0.005, rtol=0)
+    assert torch.nn.functional.cosine_similarity(got.quats, gaussians.quats).abs().min() > 0.999
+
+
+def test_spz_axes_are_right_up_back(tmp_path):
+    gaussians = random_gaussians(3, sh_degree=0)
+    gaussians.means[:] = torch.tensor([[1.0, 2.0, 3.0], [0, 0, 0], [-1, 0, 0]])
+    save_gaussians(gaussians, tmp_path / "scene.spz")
+    raw = gzip.decompress((tmp_path / "scene.spz").read_bytes())
+    values = [int.from_bytes(raw[16 + 3 * i : 19 + 3 * i], "little", signed=True) for i in range(3)]
+    assert [value / 2 ** raw[13] for value in values] == [1.0, -2.0, -3.0]
+
+
+def test_the_turn_of_spz_keeps_the_colours():
+    from gsplat.cuda._torch_impl import _spherical_harmonics
+
+    gaussians = random_gaussians(50, sh_degree=3)
+    directions = torch.nn.functional.normalize(gaussians.means, dim=1)
+    turned = spz._turned(gaussians)
+    turned_directions = torch.nn.functional.normalize(turned.means, dim=1)
+    want = _spherical_harmonics(3, directions, gaussians.sh)
+    torch.testing.assert_close(_spherical_harmonics(3, turned_directions, turned.sh), want)
+    assert_equal(spz._turned(turned), gaussians)
 
 
 def test_splatfacto_checkpoint(tmp_path):

@@ -116,7 +116,7 @@ def quiet():
 
 
 @pytest.mark.parametrize(
-    "name", ["a.ply", "text.ply", "big_endian.ply", "b.compressed.ply", "c.splat", "d.pt"]
+    "name", ["a.ply", "text.ply", "big_endian.ply", "b.compressed.ply", "c.splat", "d.pt", "e.spz"]
 )
 def test_scenes(tmp_path, name):
     gaussians = random_gaussians(300, sh_degree=0 if name == "c.splat" else 1)

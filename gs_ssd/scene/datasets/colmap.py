@@ -38,7 +38,10 @@ def read(images: Path) -> list[View]:
     parse_cameras, parse_images = (
         (_binary_cameras, _binary_images) if images.suffix == ".bin" else (_text_cameras, _text_images)
     )
-    pinholes = {camera_id: _pinhole(*camera) for camera_id, *camera in parse_cameras(table.read_bytes())}
+    pinholes = {
+        camera_id: _pinhole(model, width, height, params)
+        for camera_id, model, width, height, params in parse_cameras(table.read_bytes())
+    }
     views = []
     for name, quaternion, translation, camera_id in parse_images(images.read_bytes()):
         if camera_id not in pinholes:

@@ -14,7 +14,7 @@ import torch
 
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.scene.formats import checkpoint, compressed_ply, ply, splat
+from gs_ssd.scene.formats import checkpoint, compressed_ply, ply, splat, spz
 from gs_ssd.scene.formats.header import read_header
 from gs_ssd.scene.formats.validation import cleaned
 from gs_ssd.scene.gaussians import Gaussians
@@ -23,6 +23,7 @@ FORMATS: dict[str, ModuleType] = {  # the longest matching suffix wins
     ".compressed.ply": compressed_ply,
     ".ply": ply,
     ".splat": splat,
+    ".spz": spz,
     ".pt": checkpoint,
     ".pth": checkpoint,
     ".ckpt": checkpoint,
@@ -65,7 +66,7 @@ def _by_suffix(path: Path) -> ModuleType:
             return FORMATS[suffix]
     raise UserError(
         f"{path}: unknown scene format {path.suffix or '(no suffix)'!r}; known are {', '.join(FORMATS)}; "
-        "convert other formats (.spz, .sog, .ksplat) to .ply first"
+        "convert other formats (.sog, .ksplat) to .ply first"
     )
 
 
