@@ -6,78 +6,41 @@
 from __future__ import annotations
 
 import os
-import re
-import signal
 import sys
 import time
-import warnings
 from functools import partial
-from pathlib import Path
 
 # Waiting OpenMP threads must not spin: they would starve the rasterizer's on a small machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import hydra
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from gs_ssd.command_line import dotted_keys, expand, explain, options
+from gs_ssd.command_line import options
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.edit.loop import NonFiniteError, StepReport, edit
 from gs_ssd.edit.optimizer import SceneOptimizer
 from gs_ssd.errors import UserError
-from gs_ssd.guidance import Conditions, Guidance
+from gs_ssd.guidance import Conditions, Guidance, check_fit
+from gs_ssd.hydra_app import (
+    EXIT_NO_EDIT,
+    EXIT_NOT_FINITE,
+    StopOnInterrupt,
+    launch,
+    pick_device,
+)
 from gs_ssd.metrics.clip import Clip
 from gs_ssd.metrics.edit import edit_metrics
 from gs_ssd.output.manifest import environment, peak_memory_mb, sha256, write_json
 from gs_ssd.output.results import Renderer, Videos, make_output_dir, render_views, write_results
-from gs_ssd.paths import CONFIGS, ROOT
+from gs_ssd.paths import CONFIGS
 from gs_ssd.prompts import check_prompts
 from gs_ssd.render import render
 from gs_ssd.scene import Gaussians, SceneFrame, load_gaussians
 from gs_ssd.scene.datasets import load_cameras
 from gs_ssd.scene.setup import camera_extent, locate, training_views, turntable
-
-EXIT_BAD_INPUT = 2
-EXIT_NO_EDIT = 3
-EXIT_NOT_FINITE = 4
-
-OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
-OmegaConf.register_new_resolver("file_name", lambda path: Path(path).name.split(".")[0], replace=True)
-OmegaConf.register_new_resolver(
-    "slug", lambda text: re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-")[:60], replace=True
-)
-
-
-class StopOnInterrupt:
-    """The first Ctrl-C asks the run to stop and still export; the second one ends the process."""
-
-    def __enter__(self) -> StopOnInterrupt:
-        self.requested = False
-        self.previous = signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def _handle(self, signum, frame) -> None:
-        self.requested = True
-        signal.signal(signal.SIGINT, self.previous)
-        tqdm.write("stopping after this step; press Ctrl-C again to quit without results")
-
-    def __exit__(self, *exception) -> None:
-        signal.signal(signal.SIGINT, self.previous)
-
-
-def pick_device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"device={name} is none of auto, cpu, cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device=cuda: torch sees no CUDA GPU here; use device=cpu or device=auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def check_settings(cfg: DictConfig, prior: DiffusionPrior, guidance: Guidance) -> int:
@@ -89,11 +52,7 @@ def check_settings(cfg: DictConfig, prior: DiffusionPrior, guidance: Guidance) -
     if not isinstance(size, int) or size < prior.factor or size % prior.factor:
         nearest = max(round(float(size) / prior.factor), 1) * prior.factor if isinstance(size, int) else 512
         raise UserError(f"resolution={size} is not divisible by {prior.factor}; try resolution={nearest}")
-    if guidance.takes_image != prior.takes_image:
-        fitting = "guidance=ssd_ip2p" if prior.takes_image else "diffusion=ip2p"
-        raise UserError(
-            f"guidance {guidance.name} and diffusion {prior.name} don't fit together; use {fitting}"
-        )
+    check_fit(guidance, prior)
     return size
 
 
@@ -242,7 +201,8 @@ def run(cfg: DictConfig) -> int:
         frame=frame,
         device=device,
     )
-    metrics |= {"seconds": seconds, "seconds_per_step": seconds / max(len(reports), 1)}
+    per_step = seconds / max(len(reports), 1)
+    metrics |= {"seconds": seconds, "seconds_per_step": per_step}
     write_json(metrics, folder / "metrics.json")
     finished = time.perf_counter()
     phases = (
@@ -280,7 +240,7 @@ def run(cfg: DictConfig) -> int:
     )
     print(
         f"edited   {len(reports)} of {cfg.steps} steps in {seconds:.0f} s "
-        f"({1000 * metrics['seconds_per_step']:.0f} ms per step), {len(after):,} Gaussians\n"
+        f"({1000 * per_step:.0f} ms per step), {len(after):,} Gaussians\n"
         f"scene    {folder / 'edited.ply'}\n"
         f"pictures {folder / 'before_after.png'}, {folder / 'loss.png'}\n"
         f"videos   {folder / 'turntable.mp4'}, {folder / 'before_after.mp4'}\n"
@@ -302,56 +262,8 @@ def run(cfg: DictConfig) -> int:
     return 0
 
 
-@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
-def hydra_main(cfg: DictConfig) -> None:
-    code = report_user_errors(lambda: run(cfg))
-    if code:
-        sys.exit(code)
-
-
-def report_user_errors(job) -> int:
-    """Run `job`; a UserError becomes one line on stderr and exit code 2."""
-    try:
-        return job()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except InstantiationException as error:
-        # Hydra wraps what a constructor raises; ValueError and TypeError are about the values it was given.
-        if not isinstance(error.__cause__, ValueError | TypeError):
-            raise
-        print(f"error: {' '.join(str(error.__cause__).split())}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except torch.cuda.OutOfMemoryError:
-        print("error: the GPU is out of memory; lower resolution= or views_per_step=", file=sys.stderr)
-        return EXIT_BAD_INPUT
-
-
-def check_composition(overrides: list[str]) -> None:
-    """Compose once before Hydra does, because its own messages don't say what exists."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        try:
-            cfg = compose("train", overrides=overrides)
-            OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-        except (HydraException, OmegaConfBaseException) as error:
-            keys = dotted_keys(OmegaConf.to_container(compose("train"), resolve=False))
-            raise UserError(explain(error, keys)) from error
-        finally:
-            GlobalHydra.instance().clear()
-
-
 def main() -> int:
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-    flags = [argument for argument in sys.argv[1:] if argument.startswith("-")]
-    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    overrides = expand(overrides, cuda=torch.cuda.is_available())
-    if not flags:  # --help and --multirun are Hydra's
-        code = report_user_errors(lambda: check_composition(overrides))
-        if code:
-            return code
-    sys.argv[1:] = flags + overrides
-    hydra_main()
-    return 0
+    return launch(run, "train")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,16 @@ from gs_ssd.paths import CONFIGS
 
 GROUPS = ("scene", "prompt", "diffusion", "guidance", "timesteps", "render", "experiment")
 
+TEXTS = (
+    "scene.path",
+    "scene.cameras",
+    "image",
+    "prompt.source",
+    "prompt.target",
+    "prompt.negative",
+    "output_dir",
+)
+
 
 def options(group: str) -> list[str]:
     """The choices of a config group."""
@@ -43,7 +53,7 @@ def expand(overrides: Sequence[str], *, cuda: bool) -> list[str]:
     expanded = []
     for override in overrides:
         key, equals, value = override.partition("=")
-        if equals and key in ("scene.path", "prompt.source", "prompt.target", "scene.cameras", "output_dir"):
+        if equals and key in TEXTS:
             override = f"{key}={_quoted(value)}" if value not in ("null", "") else override
         if equals and key == "scene" and value not in options("scene") and _is_path(value):
             override = f"scene.path={_quoted(value)}"
@@ -53,7 +63,9 @@ def expand(overrides: Sequence[str], *, cuda: bool) -> list[str]:
         expanded.append(override)
     if _value(expanded, "scene.path") is not None and _value(expanded, "scene") is None:
         expanded.insert(0, "scene=file")
-    own_prompt = _value(expanded, "prompt.target") is not None or _value(expanded, "prompt.source") is not None
+    own_prompt = (
+        _value(expanded, "prompt.target") is not None or _value(expanded, "prompt.source") is not None
+    )
     if own_prompt and _value(expanded, "prompt") is None and _value(expanded, "experiment") is None:
         expanded.insert(0, "prompt=custom")
     device = _value(expanded, "device") or "auto"
@@ -75,8 +87,12 @@ def explain(error: Exception, keys: Sequence[str]) -> str:
     group = re.search(r"(?:In '[^']*': )?Could not find '(\w+)/([^']*)'", message)
     if group and group[1] in GROUPS:
         known = options(group[1])
-        return f"no {group[1]} is called {group[2]!r}{_nearest(group[2], known)}; there are: {', '.join(known)}"
-    key = re.search(r"Could not override '([^']+)'", message) or re.search(r"Key '([^']+)' is not in struct", message)
+        return (
+            f"no {group[1]} is called {group[2]!r}{_nearest(group[2], known)}; there are: {', '.join(known)}"
+        )
+    key = re.search(r"Could not override '([^']+)'", message) or re.search(
+        r"Key '([^']+)' is not in struct", message
+    )
     if key:
         full = re.search(r"full_key: (\S+)", message)
         name = full[1] if full and full[1].endswith(key[1]) else key[1]

@@ -27,6 +27,7 @@ from tqdm import tqdm
 import train
 from gs_ssd.command_line import expand
 from gs_ssd.files import atomic_path
+from gs_ssd.hydra_app import report_user_errors
 from gs_ssd.output.manifest import write_json
 from gs_ssd.paths import CONFIGS
 
@@ -100,7 +101,7 @@ def grid(pictures: Sequence[Path], path: Path) -> None:
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS / "evaluate"), config_name="evaluate")
 def main(cfg: DictConfig) -> None:
-    code = train.report_user_errors(lambda: evaluate(cfg))
+    code = report_user_errors(lambda: evaluate(cfg))
     if code:
         sys.exit(code)
 

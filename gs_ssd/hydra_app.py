@@ -1,0 +1,111 @@
+"""What the front doors share: composing a configuration, one-line errors with exit codes, Ctrl-C, the device."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
+
+from gs_ssd.command_line import dotted_keys, expand, explain
+from gs_ssd.errors import UserError
+from gs_ssd.paths import CONFIGS, ROOT
+
+EXIT_BAD_INPUT = 2
+EXIT_NO_EDIT = 3
+EXIT_NOT_FINITE = 4
+
+OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
+OmegaConf.register_new_resolver("file_name", lambda path: Path(path).name.split(".")[0], replace=True)
+OmegaConf.register_new_resolver(
+    "slug", lambda text: re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-")[:60], replace=True
+)
+
+
+class StopOnInterrupt:
+    """The first Ctrl-C asks the run to stop and still export; the second one ends the process."""
+
+    def __enter__(self) -> StopOnInterrupt:
+        self.requested = False
+        self.previous = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def _handle(self, signum, frame) -> None:
+        self.requested = True
+        signal.signal(signal.SIGINT, self.previous)
+        tqdm.write("stopping after this step; press Ctrl-C again to quit without results")
+
+    def __exit__(self, *exception) -> None:
+        signal.signal(signal.SIGINT, self.previous)
+
+
+def pick_device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device={name} is none of auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: torch sees no CUDA GPU here; use device=cpu or device=auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def report_user_errors(job: Callable[[], int | None]) -> int:
+    """Run `job`; a UserError becomes one line on stderr and exit code 2."""
+    try:
+        return job() or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except InstantiationException as error:
+        # Hydra wraps what a constructor raises; ValueError and TypeError are about the values it was given.
+        if not isinstance(error.__cause__, ValueError | TypeError):
+            raise
+        print(f"error: {' '.join(str(error.__cause__).split())}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except torch.cuda.OutOfMemoryError:
+        print("error: the GPU is out of memory; lower resolution= or views_per_step=", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+def check_composition(config_name: str, overrides: list[str]) -> None:
+    """Compose once before Hydra does, because its own messages don't say what exists."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        try:
+            cfg = compose(config_name, overrides=overrides)
+            OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            keys = dotted_keys(OmegaConf.to_container(compose(config_name), resolve=False))
+            raise UserError(explain(error, keys)) from error
+        finally:
+            GlobalHydra.instance().clear()
+
+
+def launch(job: Callable[[DictConfig], int], config_name: str) -> int:
+    """Run `job` on configs/<config_name>.yaml with the overrides of the command line; returns the exit code."""
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    flags = [argument for argument in sys.argv[1:] if argument.startswith("-")]
+    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    overrides = expand(overrides, cuda=torch.cuda.is_available())
+    if not flags:  # --help and --multirun are Hydra's
+        code = report_user_errors(lambda: check_composition(config_name, overrides))
+        if code:
+            return code
+    sys.argv[1:] = flags + overrides
+
+    @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)
+    def hydra_main(cfg: DictConfig) -> None:
+        code = report_user_errors(lambda: job(cfg))
+        if code:
+            sys.exit(code)
+
+    hydra_main()
+    return 0
