@@ -27,11 +27,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 
 def test_a_full_disk_is_one_line(tmp_path):
-    with pytest.raises(
-        UserError, match=r"can't write .*a.txt: No space left on device; choose another output_dir"
+    with (
+        pytest.raises(
+            UserError, match=r"can't write .*a.txt: No space left on device; choose another output_dir"
+        ),
+        atomic_path(tmp_path / "a.txt"),
     ):
-        with atomic_path(tmp_path / "a.txt"):
-            raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
     assert not list(tmp_path.iterdir())
 
 
