@@ -6,6 +6,7 @@ float32 and unactivated. `f_rest` is channel-major: all red coefficients, then a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ _SCALE = ("scale_0", "scale_1", "scale_2")
 _ROTATION = ("rot_0", "rot_1", "rot_2", "rot_3")
 _REQUIRED = (*_POSITION, *_COLOUR, "opacity", *_SCALE, *_ROTATION)
 _REST_COUNTS = {0: 0, 9: 3, 24: 8, 45: 15}  # number of f_rest properties -> K-1
+_BLOCK = 1 << 14  # rows gathered at a time, so that they stay in the cache over all columns
 
 
 def read(path: Path) -> Gaussians:
@@ -35,23 +37,16 @@ def read(path: Path) -> Gaussians:
     vertex = PlyData.read(str(path))["vertex"].data
 
     def columns(*wanted: str) -> torch.Tensor:
-        with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which the validation handles
-            table = np.stack([vertex[name].astype(np.float32) for name in wanted], axis=-1)
-        return torch.from_numpy(table)
+        return torch.from_numpy(_table(vertex, wanted))
 
     n, rest = len(vertex), _rest_names(sum(name.startswith("f_rest_") for name in names))
-    shN = (
-        columns(*rest).reshape(n, 3, len(rest) // 3).transpose(1, 2).contiguous()
-        if rest
-        else torch.zeros(n, 0, 3)
-    )
     return Gaussians(
         means=columns(*_POSITION),
         scales=columns(*_SCALE),
         quats=columns(*_ROTATION),
         opacities=columns("opacity")[:, 0],
         sh0=columns(*_COLOUR)[:, None],
-        shN=shN,
+        shN=columns(*rest).reshape(n, 3, len(rest) // 3).transpose(1, 2).contiguous(),
     )
 
 
@@ -81,6 +76,16 @@ def write(gaussians: Gaussians, path: Path) -> None:
     )
     rows = np.ascontiguousarray(table, dtype="<f4").view([(name, "<f4") for name in names])[:, 0]
     PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").write(str(path))
+
+
+def _table(vertex: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The named properties as float32 [N, len(names)]."""
+    table = np.empty((len(vertex), len(names)), dtype=np.float32)
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which the validation handles
+        for start in range(0, len(vertex), _BLOCK):
+            for column, name in enumerate(names):
+                table[start : start + _BLOCK, column] = vertex[name][start : start + _BLOCK]
+    return table
 
 
 def _rest_names(count: int) -> list[str]:
