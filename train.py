@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from gs_ssd.command_line import options
 from gs_ssd.diffusion.prior import DiffusionPrior
-from gs_ssd.edit.loop import NonFiniteError, StepReport, edit
+from gs_ssd.edit.loop import StepReport, edit
 from gs_ssd.edit.optimizer import SceneOptimizer
-from gs_ssd.errors import UserError
+from gs_ssd.errors import NonFiniteError, UserError
 from gs_ssd.guidance import Conditions, Guidance, check_fit
 from gs_ssd.hydra_app import (
     EXIT_NO_EDIT,
@@ -39,7 +39,7 @@ from gs_ssd.paths import CONFIGS
 from gs_ssd.prompts import check_prompts
 from gs_ssd.render import render
 from gs_ssd.scene import Gaussians, SceneFrame, load_gaussians
-from gs_ssd.scene.datasets import load_cameras
+from gs_ssd.scene.datasets import load_cameras, visible_cameras
 from gs_ssd.scene.setup import camera_extent, locate, training_views, turntable
 
 
@@ -115,7 +115,7 @@ def run(cfg: DictConfig) -> int:
     generator = torch.Generator().manual_seed(cfg.seed)
 
     before = load_gaussians(cfg.scene.path)
-    cameras = load_cameras(cfg.scene.cameras) if cfg.scene.cameras else None
+    cameras = visible_cameras(load_cameras(cfg.scene.cameras), before) if cfg.scene.cameras else None
     prior: DiffusionPrior = instantiate(cfg.diffusion, device=device)
     guidance: Guidance = instantiate(cfg.guidance)
     size = check_settings(cfg, prior, guidance)

@@ -29,7 +29,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise UserError(
-            f"can't write {path}: {error.strerror or error}; choose another output_dir"
+            f"can't write {path}: {error.strerror or error}; choose another place"
         ) from error
     finally:
         if temporary is not None:
