@@ -32,6 +32,7 @@ from .simd import (
     lowest_bit,
     maximum,
     minimum,
+    prefetch,
     select,
     splat,
     store,
@@ -60,7 +61,8 @@ ALPHA_MIN = 1 / 255
 ALPHA_MAX = 0.999
 TRANSMITTANCE_MIN = 1e-4
 _PIXELS = TILE * TILE
-_DEAD = 2.0  # an opacity threshold that no Gaussian passes
+_AHEAD = 16  # how many Gaussians ahead to prefetch
+_NEVER = 3e38
 
 
 def forward(lists: TileLists, background, out_color, out_alpha):
@@ -68,21 +70,19 @@ def forward(lists: TileLists, background, out_color, out_alpha):
     tiles = lists.tiles_x * lists.tiles_y
     dtype = lists.records.dtype
     transmittance = np.empty(tiles * _PIXELS, dtype)
-    last = np.empty(
-        tiles * _PIXELS, dtype
-    )  # position in the tile's list of the last Gaussian that contributed
+    stops = np.empty(tiles * _PIXELS, dtype)  # place in the tile's list of the Gaussian that stopped a pixel
     ends = np.empty(tiles, np.int64)  # one past the last entry that contributed
     parallel(_forward_tiles, tiles, lists.tiles_x, lists.records, lists.firsts, lists.entries, background,
-             out_color, out_alpha, transmittance, last, ends, grain=lists.tiles_x)  # fmt: skip
-    return transmittance, last, ends
+             out_color, out_alpha, transmittance, stops, ends, grain=lists.tiles_x)  # fmt: skip
+    return transmittance, stops, ends
 
 
 def backward(lists: TileLists, state, background, conics, opacities, grad_color, grad_alpha, out):
     """Write the gradients `out` = (means2d [N * 2], conics [N * 3], opacities [N], colors [N * D])."""
-    transmittance, last, ends = state
+    transmittance, stops, ends = state
     sums = np.empty(lists.slots[-1] * LANES, lists.records.dtype)
     parallel(_backward_tiles, lists.tiles_x * lists.tiles_y, lists.tiles_x, lists.records, lists.firsts,
-             lists.entries, background, grad_color, grad_alpha, transmittance, last, ends, sums,
+             lists.entries, background, grad_color, grad_alpha, transmittance, stops, ends, sums,
              grain=lists.tiles_x)  # fmt: skip
     parallel(_gather, len(lists.ranks), lists.ranks, lists.slots, sums, conics, opacities, grad_color.shape[-1],
              *out, grain=8192)  # fmt: skip
@@ -99,15 +99,14 @@ def _opacity(records, record, dx, dy):
 
 @kernel
 def _forward_tiles(
-    start, stop, tiles_x, records, firsts, entries, background, color, alpha, transmittance, last, ends
+    start, stop, tiles_x, records, firsts, entries, background, color, alpha, transmittance, stops, ends
 ):  # fmt: skip
     height, width, channels = color.shape
     columns, rows = lane_columns(records), lane_rows(records)
-    zero, dead = splat(records, 0.0), splat(records, _DEAD)
+    zero, never = splat(records, 0.0), splat(records, _NEVER)
     block_x, block_y = np.empty(LANES, records.dtype), np.empty(LANES, records.dtype)  # first pixel centres
     T = np.empty(_PIXELS, records.dtype)
-    threshold = np.empty(_PIXELS, records.dtype)
-    final = np.empty(_PIXELS, records.dtype)
+    stop_at = np.empty(_PIXELS, records.dtype)
     c0, c1 = np.empty(_PIXELS, records.dtype), np.empty(_PIXELS, records.dtype)
     c2, c3 = np.empty(_PIXELS, records.dtype), np.empty(_PIXELS, records.dtype)
     for tile in range(start, stop):
@@ -118,8 +117,7 @@ def _forward_tiles(
             inside = (columns + block_x[block] < width) & (rows + block_y[block] < height)
             at = block * LANES
             store(T, at, 1.0)
-            store(threshold, at, select(inside, splat(records, ALPHA_MIN), _DEAD))
-            store(final, at, -1.0)
+            store(stop_at, at, select(inside, never, -1.0))
             store(c0, at, 0.0)
             store(c1, at, 0.0)
             store(c2, at, 0.0)
@@ -141,31 +139,29 @@ def _forward_tiles(
                 dx = columns + (block_x[block] - records[record + X])
                 dy = rows + (block_y[block] - records[record + Y])
                 a = minimum(_opacity(records, record, dx, dy), ALPHA_MAX)
-                limit = load(threshold, at)
-                hit = a >= limit
+                hit = (a >= ALPHA_MIN) & (position < load(stop_at, at))
                 before = load(T, at)
                 after = before - before * a
                 visible = hit & (after > TRANSMITTANCE_MIN)
-                stopped = hit & (after <= TRANSMITTANCE_MIN)
+                stopped = hit & ~visible
                 weight = select(visible, before * a, zero)
                 store(T, at, select(visible, after, before))
                 store(c0, at, fma(weight, records[record + COLOR], load(c0, at)))
                 store(c1, at, fma(weight, records[record + COLOR + 1], load(c1, at)))
                 store(c2, at, fma(weight, records[record + COLOR + 2], load(c2, at)))
                 store(c3, at, fma(weight, records[record + COLOR + 3], load(c3, at)))
-                store(final, at, select(visible, position, load(final, at)))
                 contributed |= (lane_bits(visible) != 0) << block
                 if lane_bits(stopped):
-                    limit = select(stopped, dead, limit)
-                    store(threshold, at, limit)
-                    if not lane_bits(limit < 1.0):
+                    limit = select(stopped, position, load(stop_at, at))
+                    store(stop_at, at, limit)
+                    if not lane_bits(limit >= never):
                         alive &= ~(1 << block)
             entries[entry * ENTRY + BLOCKS] = contributed
             entry += 1
             if contributed:
                 ends[tile] = entry
         transmittance[tile * _PIXELS : (tile + 1) * _PIXELS] = T
-        last[tile * _PIXELS : (tile + 1) * _PIXELS] = final
+        stops[tile * _PIXELS : (tile + 1) * _PIXELS] = stop_at
 
         accumulated = (c0, c1, c2, c3)
         for k in range(channels):
@@ -181,7 +177,7 @@ def _forward_tiles(
 
 @kernel
 def _backward_tiles(
-    start, stop, tiles_x, records, firsts, entries, background, grad_color, grad_alpha, transmittance, last,
+    start, stop, tiles_x, records, firsts, entries, background, grad_color, grad_alpha, transmittance, stops,
     ends, sums,
 ):  # fmt: skip
     height, width, channels = grad_color.shape
@@ -196,7 +192,7 @@ def _backward_tiles(
         x0, y0 = tile % tiles_x * TILE, tile // tiles_x * TILE
         for block in range(LANES):
             block_x[block], block_y[block] = x0 + block % 4 * BLOCK + 0.5, y0 + block // 4 * BLOCK + 0.5
-        final = last[tile * _PIXELS : (tile + 1) * _PIXELS]
+        stop_at = stops[tile * _PIXELS : (tile + 1) * _PIXELS]
         T[:] = transmittance[tile * _PIXELS : (tile + 1) * _PIXELS]
         v[:] = 0
         suffix[:] = 0
@@ -213,7 +209,7 @@ def _backward_tiles(
             store(sums, entries[entry * ENTRY + SLOT] * LANES, 0.0)
         for entry in range(ends[tile] - 1, firsts[tile] - 1, -1):
             record = entries[entry * ENTRY + RANK] * RECORD
-            position = entry - firsts[tile]
+            position = splat(records, entry - firsts[tile])
             touched = np.int64(entries[entry * ENTRY + BLOCKS])
             s = sx = sy = sxx = sxy = syy = g0 = g1 = g2 = g3 = zero
             while touched:
@@ -224,7 +220,7 @@ def _backward_tiles(
                 dy = rows + (block_y[block] - records[record + Y])
                 raw = _opacity(records, record, dx, dy)
                 a = minimum(raw, ALPHA_MAX)
-                a = select((a >= ALPHA_MIN) & (load(final, at) >= position), a, zero)
+                a = select((a >= ALPHA_MIN) & (position < load(stop_at, at)), a, zero)
                 inverse = 1.0 / (1.0 - a)
                 before = load(T, at) * inverse
                 weight = a * before
@@ -259,6 +255,8 @@ def _gather(
     """Add up the slots of Gaussians [start, stop) and turn the moments of ∂L/∂σ into gradients."""
     total = np.empty(LANES, sums.dtype)
     for g in range(start, stop):
+        ahead = ranks[min(g + _AHEAD, stop - 1)]
+        prefetch(sums, slots[ahead] * LANES)  # the slots are in depth order: a cache miss per Gaussian
         accumulator = splat(sums, 0.0)
         if ranks[g] >= 0:
             for slot in range(slots[ranks[g]], slots[ranks[g] + 1]):

@@ -219,6 +219,20 @@ def _row_addresses(context, builder, sig, args):
 
 
 @intrinsic
+def prefetch(typingctx, array, start):
+    """Ask for the cache line of `array[start]`, which may lie out of bounds."""
+
+    def codegen(context, builder, sig, args):
+        data = make_array(array)(context, builder, args[0]).data
+        address = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+        flags = [ir.Constant(ir.IntType(32), flag) for flag in (0, 3, 1)]  # read, keep, data
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), address, *flags)
+        return context.get_dummy_value()
+
+    return types.none(array, start), codegen
+
+
+@intrinsic
 def splat(typingctx, like, value):
     """`value` in every lane, in the precision of the array or vector `like`."""
     vec = Vec(like.dtype)
@@ -321,14 +335,14 @@ def lowest_bit(typingctx, bits):
 
 
 @intrinsic
-def _scale_by_power_of_two(typingctx, a, exponent):
-    """a * 2^exponent for float32 vectors, `exponent` integral and within the normal range."""
+def _add_to_exponent(typingctx, a, b):
+    """The float32 vector a with the low mantissa bits of b, as an integer, added to its exponent."""
 
     def codegen(context, builder, sig, args):
-        bits = builder.shl(builder.fptosi(args[1], _I32), ir.Constant(_I32, [23] * LANES))
+        bits = builder.shl(builder.bitcast(args[1], _I32), ir.Constant(_I32, [23] * LANES))
         return builder.bitcast(builder.add(builder.bitcast(args[0], _I32), bits), _llvm(a))
 
-    return a(a, exponent), codegen
+    return a(a, b), codegen
 
 
 @intrinsic
@@ -348,14 +362,6 @@ def ceil(typingctx, a):
 
 
 @intrinsic
-def _round(typingctx, a):
-    def codegen(context, builder, sig, args):
-        return _call(builder, f"llvm.rint.{_suffix(a)}", _llvm(a), args[0])
-
-    return a(a), codegen
-
-
-@intrinsic
 def _exp2(typingctx, a):
     def codegen(context, builder, sig, args):
         return _call(builder, f"llvm.exp2.{_suffix(a)}", _llvm(a), args[0])
@@ -364,7 +370,7 @@ def _exp2(typingctx, a):
 
 
 def exp2(x):
-    """2^x for x >= -126. In float32: a minimax polynomial on [-1/2, 1/2], relative error below 2e-7."""
+    """2^x for -126 <= x < 126. In float32 by a minimax polynomial on [-1/2, 1/2], relative error below 2e-7."""
 
 
 @overload(exp2, jit_options={"forceinline": True})
@@ -373,15 +379,16 @@ def _exp2_overload(x):
         return lambda x: _exp2(x)
 
     def fast(x):
-        n = _round(x)
-        f = x - n
-        p = fma(f, 1.5403530e-4, 1.3333558e-3)
-        p = fma(p, f, 9.6181291e-3)
-        p = fma(p, f, 5.5504109e-2)
-        p = fma(p, f, 2.4022651e-1)
-        p = fma(p, f, 6.9314718e-1)
-        p = fma(p, f, 1.0)
-        return _scale_by_power_of_two(p, n)
+        shifted = (
+            x + 12582912.0
+        )  # 1.5 * 2^23: the sum has no fraction bits, so it is x rounded, in its low bits
+        f = x - (shifted - 12582912.0)
+        p = fma(f, 1.327647178e-3, 9.675541333e-3)
+        p = fma(p, f, 5.550713274e-2)
+        p = fma(p, f, 2.402211972e-1)
+        p = fma(p, f, 6.931469671e-1)
+        p = fma(p, f, 1.000000072)
+        return _add_to_exponent(p, shifted)
 
     return fast
 
@@ -416,7 +423,7 @@ def _log2_overload(x):
 
     def fast(x):
         n = _exponent(x * 1.4142135)  # mantissa in [2^-1/2, 2^1/2)
-        m = _scale_by_power_of_two(x, -n)
+        m = _add_to_exponent(x, 12582912.0 - n)
         t = (m - 1.0) / (m + 1.0)
         tt = t * t
         p = fma(tt, 0.3205989, 0.4121986)
