@@ -1,5 +1,9 @@
-"""The one exception that means "the user can fix this"; the front doors print it as one line and exit with 2."""
+"""What the front doors turn into one line and an exit code: 2 for bad input, 4 for numbers that broke."""
 
 
 class UserError(ValueError):
     """Bad input. The message is one line that names the file or value and says what would work."""
+
+
+class NonFiniteError(FloatingPointError):
+    """A NaN or infinity appeared; raised before the optimiser moves, so what is edited is still good."""

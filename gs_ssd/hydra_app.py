@@ -6,8 +6,10 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hydra
 import torch
@@ -19,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from gs_ssd.command_line import dotted_keys, expand, explain
-from gs_ssd.errors import UserError
+from gs_ssd.errors import NonFiniteError, UserError
 from gs_ssd.paths import CONFIGS, ROOT
 
 EXIT_BAD_INPUT = 2
@@ -50,12 +52,49 @@ class StopOnInterrupt:
         signal.signal(signal.SIGINT, self.previous)
 
 
+@dataclass
+class Outcome:
+    """What came of a run's steps: their reports, the error that ended them, whether Ctrl-C did."""
+
+    reports: list[Any]
+    error: NonFiniteError | None
+    stopped: bool
+
+
+def follow(
+    steps: Iterator[Any], *, total: int, name: str, each: Callable[[Any], None] = lambda report: None
+) -> Outcome:
+    """Run `steps` with a progress bar, until they end, break or the user stops them; `each` sees every report."""
+    reports: list[Any] = []
+    with StopOnInterrupt() as stop, tqdm(total=total, desc=name, unit="step") as bar:
+        try:
+            for report in steps:
+                reports.append(report)
+                each(report)
+                bar.update()
+                if report.step % 10 == 0:
+                    bar.set_postfix(t=report.t, loss=f"{report.loss:.3g}")
+                if stop.requested:
+                    break
+        except NonFiniteError as error:
+            return Outcome(reports, error, stop.requested)
+    return Outcome(reports, None, stop.requested)
+
+
 def pick_device(name: str) -> torch.device:
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"device={name} is none of auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: torch sees no CUDA GPU here; use device=cpu or device=auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def check_whole_numbers(cfg: DictConfig, *names: str) -> None:
+    """Raise UserError unless the settings are null or whole numbers of at least 1."""
+    for name in names:
+        value = cfg[name]
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UserError(f"{name}={value} must be a whole number of at least 1")
 
 
 def report_user_errors(job: Callable[[], int | None]) -> int:

@@ -10,28 +10,34 @@ MAX_CHARACTERS = 1000
 
 def check_prompts(prior: DiffusionPrior, *, source: str | None, target: str | None) -> list[str]:
     """Raise UserError for prompts that can't work; return warnings for those that may not."""
-    if target is None or not target.strip():
-        raise UserError(
-            'prompt.target is empty; say what the scene shall become, such as prompt.target="a clown"'
-        )
+    warnings = check_target(prior, target)
     if source is None or not source.strip():
         raise UserError(
             'prompt.source is missing; say what the scene shows now, such as prompt.source="a photo of a man"'
         )
-    if source.strip().lower() == target.strip().lower():
+    if source.strip().lower() == (target or "").strip().lower():
         raise UserError(
             f"prompt.target equals prompt.source ({source!r}), so there is nothing to edit; change one"
         )
-    for name, prompt in (("prompt.source", source), ("prompt.target", target)):
-        if len(prompt) > MAX_CHARACTERS:
-            raise UserError(
-                f"{name} has {len(prompt.split())} words; the text encoder reads a sentence, not a page: shorten it"
-            )
-    return [
-        warning
-        for prompt in (source, target)
-        if (warning := _unknown_words_warning(prior, prompt)) is not None
-    ]
+    return _check_sentence(prior, "prompt.source", source) + warnings
+
+
+def check_target(prior: DiffusionPrior, target: str | None) -> list[str]:
+    """The same for a target alone."""
+    if target is None or not target.strip():
+        raise UserError(
+            'prompt.target is empty; say what the scene shall become, such as prompt.target="a clown"'
+        )
+    return _check_sentence(prior, "prompt.target", target)
+
+
+def _check_sentence(prior: DiffusionPrior, name: str, prompt: str) -> list[str]:
+    if len(prompt) > MAX_CHARACTERS:
+        raise UserError(
+            f"{name} has {len(prompt.split())} words; the text encoder reads a sentence, not a page: shorten it"
+        )
+    warning = _unknown_words_warning(prior, prompt)
+    return [warning] if warning else []
 
 
 def _unknown_words_warning(prior: DiffusionPrior, prompt: str) -> str | None:

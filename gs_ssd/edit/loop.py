@@ -20,6 +20,7 @@ from gs_ssd.diffusion.timesteps import TimestepSampler
 from gs_ssd.edit.anchors import Anchors
 from gs_ssd.edit.densify import Densifier
 from gs_ssd.edit.optimizer import SceneOptimizer
+from gs_ssd.errors import NonFiniteError
 from gs_ssd.guidance import Conditions, Guidance, inject_gradient
 from gs_ssd.render import Render
 from gs_ssd.scene.cameras import Cameras
@@ -52,10 +53,6 @@ class StepReport:
     anchor_loss: float
     num_gaussians: int
     seconds: dict[str, float] = field(default_factory=dict)
-
-
-class NonFiniteError(FloatingPointError):
-    """A NaN or infinity appeared; raised before the optimiser moves, so the scene is still good."""
 
 
 class SourceViews:
@@ -146,6 +143,7 @@ def edit(
             t=t,
             noise=noise,
             conditions=Conditions(conditions.text, condition),
+            generator=generator,
         )
         if not bool(torch.isfinite(grad.sum())):
             raise NonFiniteError(f"the {guidance.name} gradient is not finite at step {step} (t = {t})")

@@ -1,0 +1,46 @@
+"""What a noise prediction consists of, made visible (NFSD's decomposition).
+
+e^s(z,y) = δ_N + δ_D + s δ_C
+δ_C = e(z,y) − e(z,∅)        the prompt
+δ_D = e(z,∅) − δ_N           the domain: what makes a noisy image look like a natural one
+δ_N = e(z,n), or 0 for t < T/5, where n is a negative prompt
+δ_R = e(z,∅) − ε             the residual that SDS carries along instead of δ_D
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.guidance import Conditions
+from gs_ssd.guidance.base import TARGET_NEG, TARGET_NULL, TARGET_Y, Step, predict
+
+
+@torch.no_grad()
+def decompose(
+    prior: DiffusionPrior, z: Tensor, *, t: int, noise: Tensor, conditions: Conditions
+) -> dict[str, Tensor]:
+    """The components {"delta_C", "delta_D", "delta_N", "delta_R"} of the prediction at z, each like z."""
+    step = Step(z, z, noise, t, prior.schedule)
+    eps = predict(prior, [TARGET_Y, TARGET_NULL, TARGET_NEG], step, conditions)
+    delta_n = torch.zeros_like(z) if t < len(prior.schedule) // 5 else eps[TARGET_NEG]
+    return {
+        "delta_C": eps[TARGET_Y] - eps[TARGET_NULL],
+        "delta_D": eps[TARGET_NULL] - delta_n,
+        "delta_N": delta_n,
+        "delta_R": eps[TARGET_NULL] - noise,
+    }
+
+
+@torch.no_grad()
+def picture_of(prior: DiffusionPrior, z: Tensor, component: Tensor, *, strength: float = 0.5) -> Tensor:
+    """How removing a component from z changes the image: grey is no change, [1, H, W, 3].
+
+    The component is scaled to the root mean square `strength`, the change to the full range.
+    """
+    rms = component.pow(2).mean().sqrt()
+    if rms == 0:
+        return torch.full_like(prior.decode(z), 0.5)
+    change = prior.decode(z - component * (strength / rms)) - prior.decode(z)
+    return 0.5 + 0.5 * change / change.abs().max().clamp_min(1e-6)

@@ -1,0 +1,125 @@
+"""Make an image from noise by score distillation, and show what its noise predictions consist of.
+
+    python scripts/generate_image.py prompt.target="a photo of a clown" guidance=nfsd
+
+Writes image.png, progress.png, decomposition.png and run.json to outputs/images/generated/<prompt>/<time>/.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.errors import UserError
+from gs_ssd.guidance import Conditions, Guidance, check_fit
+from gs_ssd.guidance.nfsd import NEGATIVE_PROMPT
+from gs_ssd.hydra_app import EXIT_NOT_FINITE, check_whole_numbers, follow, launch, pick_device
+from gs_ssd.image2d import LatentImage, distil, save_image
+from gs_ssd.image2d.results import Strip, manifest, save_decomposition
+from gs_ssd.output.manifest import sha256, write_json
+from gs_ssd.output.results import make_output_dir
+from gs_ssd.prompts import check_target
+
+
+def build_guidance(cfg: DictConfig, prior: DiffusionPrior) -> Guidance:
+    """The guidance at the common scale `s`; raises UserError for one that needs a source."""
+    scale = {} if cfg.s is None or "s" not in cfg.guidance else {"s": cfg.s}
+    guidance: Guidance = instantiate(cfg.guidance, **scale)
+    check_fit(guidance, prior)
+    if guidance.takes_image or guidance.needs_source(len(prior.schedule) // 2, prior.schedule):
+        raise UserError(f"guidance={guidance.name} edits a source image; to generate, use nfsd, sds or vsd")
+    return guidance
+
+
+def run(cfg: DictConfig) -> int:
+    """One image from noise to files; returns the exit code."""
+    device = pick_device(cfg.device)
+    check_whole_numbers(cfg, "steps", "strip", "size")
+    torch.manual_seed(cfg.seed)
+    generator = torch.Generator().manual_seed(cfg.seed)
+    prior: DiffusionPrior = instantiate(cfg.diffusion, device=device)
+    guidance = build_guidance(cfg, prior)
+    for warning in check_target(prior, cfg.prompt.target):
+        print(f"warning: {warning}", file=sys.stderr)
+    size = cfg.size or prior.resolution
+    if size % prior.factor:
+        nearest = max(round(size / prior.factor), 1) * prior.factor
+        raise UserError(f"size={size} is not divisible by {prior.factor}; try size={nearest}")
+    bad = [t for t in cfg.decomposition if t not in range(len(prior.schedule))]
+    if bad:
+        raise UserError(f"decomposition={bad} lies outside the timesteps 0 to {len(prior.schedule) - 1}")
+    folder = make_output_dir(cfg.output_dir, scene="images/generated", prompt=cfg.prompt.name)
+    negative = cfg.prompt.negative
+    conditions = Conditions.encode(
+        prior,
+        target=cfg.prompt.target,
+        source="",
+        # The decomposition shows δ_N for every method, so the negative prompt is NFSD's where none is given.
+        negative=negative if negative is not None else NEGATIVE_PROMPT,
+    )
+
+    print(f"{cfg.prompt.target!r} ({size}x{size} pixels) from noise")
+    with torch.no_grad():
+        shape = prior.encode(torch.ones(1, size, size, 3, device=device)).shape
+    image = LatentImage(prior, torch.randn(shape, generator=generator).to(device))
+    strip = Strip(image, num_steps=cfg.steps, count=cfg.strip)
+    steps = distil(
+        image,
+        prior=prior,
+        guidance=guidance,
+        conditions=conditions,
+        timesteps=instantiate(cfg.timesteps),
+        optimizer=torch.optim.Adam([image.parameter], lr=cfg.rate),
+        num_steps=cfg.steps,
+        generator=generator,
+    )
+    started = time.perf_counter()
+    outcome = follow(steps, total=cfg.steps, name=guidance.name, each=strip)
+    seconds = time.perf_counter() - started
+
+    save_image(image.picture()[0], folder / "image.png")
+    strip.save(cfg.prompt.target, folder / "progress.png")
+    if cfg.decomposition:
+        save_decomposition(
+            prior,
+            image.latents().detach(),
+            timesteps=list(cfg.decomposition),
+            conditions=conditions,
+            generator=generator,
+            path=folder / "decomposition.png",
+        )
+    write_json(
+        manifest(
+            OmegaConf.to_container(cfg, resolve=True),
+            device=device,
+            steps_done=len(outcome.reports),
+            seconds=seconds,
+        )
+        | {"output": {"sha256": sha256(folder / "image.png")}},
+        folder / "run.json",
+    )
+    print(
+        f"made     {len(outcome.reports)} of {cfg.steps} steps in {seconds:.0f} s\n"
+        f"image    {folder / 'image.png'}\n"
+        f"pictures {folder / 'progress.png'}"
+        + f", {folder / 'decomposition.png'}"
+        * bool(cfg.decomposition)
+        + "\n"
+        f"report   {folder / 'run.json'}"
+    )
+    if outcome.error is not None:
+        print(f"error: {outcome.error}; results are those so far", file=sys.stderr)
+        return EXIT_NOT_FINITE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(launch(run, "generate_image"))
