@@ -88,7 +88,7 @@ def contrastive_loss(
         pixel_values=(pixels - mean) / std, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
     )
     same = [
-        [float(ci == cj or (ki and ki == kj)) for cj, kj in zip(captions, costumes)]
+        [float(ci == cj or ki == kj != "") for cj, kj in zip(captions, costumes)]
         for ci, ki in zip(captions, costumes)
     ]
     positive = torch.tensor(same)

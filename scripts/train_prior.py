@@ -13,6 +13,7 @@ thing that can explain the difference. An interrupted run continues where it sto
 import argparse
 import math
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -35,6 +36,7 @@ from scripts.heads.vocabulary import LENGTH, build_tokenizer
 
 CHANNELS, WIDTH = 24, 128  # latent channels, width of the text encoder
 NULL_SHARE = 0.1
+COSTUME_SHARE = 0.3  # of the pairs are drawn from costume pairs only, on top of those drawn from all
 LOW_T, LOW_SHARE = 300, 0.2  # little text is decided below LOW_T
 
 
@@ -114,7 +116,12 @@ def draw_batch(data: LatentSet, batch: int, null: Tensor, alphas: Tensor, genera
     """Return z_t, t, tokens, eps and loss weights; the first 2 P members are the P pairs."""
     pairs = round(batch * 0.3125)
     rand = lambda n, high: torch.randint(0, high, (n,), generator=generator)  # noqa: E731
-    ia = data.pairs[rand(pairs, len(data.pairs))]
+    costumed = data.costume_pairs[rand(pairs, len(data.costume_pairs))]
+    ia = torch.where(
+        torch.rand(pairs, generator=generator) < COSTUME_SHARE,
+        costumed,
+        data.pairs[rand(pairs, len(data.pairs))],
+    )
     single = data.singles[rand(batch - 2 * pairs, len(data.singles))]
     index = torch.cat([ia, ia + 1, single])
     z0 = data.latents[index].float()
@@ -303,8 +310,13 @@ def main() -> None:
         flush=True,
     )
     running, exported, first = 0.0, trainer.seconds, trainer.step == 0
+    stop = []
+    signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
     bar = tqdm(total=args.steps, initial=trainer.step, desc="train", mininterval=20)
     while trainer.step < args.steps:
+        if stop:
+            trainer.save()
+            sys.exit(f"stopped at step {trainer.step}; the same command continues")
         start = time.process_time()  # active time: a suspended run does not count
         loss = trainer.train_step(data)
         trainer.seconds += time.process_time() - start

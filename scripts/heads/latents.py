@@ -23,6 +23,8 @@ class LatentSet:
     def __post_init__(self) -> None:
         counterfactual = torch.tensor([bool(a) for a in self.axes])
         self.pairs = torch.nonzero(counterfactual[::2]).flatten() * 2  # first members
+        costume = torch.tensor([a == "costume" for a in self.axes])
+        self.costume_pairs = torch.nonzero(costume[::2]).flatten() * 2
         self.singles = torch.arange(len(self.axes))
 
 
