@@ -154,6 +154,7 @@ def shade_adjoint(
             x, y, z, inverse = _direction(means, positions[view], lanes)
             _basis(degree, x, y, z, Y)
             r, g, b = _evaluate(bases, Y, coefficients, lanes, stride)
+            seen = seen & ((r + g + b) - (r + g + b) <= 0.0)  # neither infinite nor NaN
             gr = select(seen & (r >= 0.0), gather(grad_colors, at, 3, 0), zero)
             gg = select(seen & (g >= 0.0), gather(grad_colors, at, 3, 1), zero)
             gb = select(seen & (b >= 0.0), gather(grad_colors, at, 3, 2), zero)

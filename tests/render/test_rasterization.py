@@ -1,0 +1,196 @@
+"""The CPU rasteriser against the oracle, against finite differences, and at its edges."""
+
+import pytest
+import torch
+
+from gs_ssd.render import Render, rasterization, render
+from gs_ssd.scene import Cameras
+from tests.render import oracle
+from tests.render.scenes import HEIGHT, WIDTH, gaussians, views, wide_gaussians
+
+ALL = ("means", "quats", "scales", "opacities", "colors", "backgrounds")
+
+
+def run(function, inputs, dtype, views_, size=(WIDTH, HEIGHT), **options):
+    """Images, alphas and the gradients of random cotangents on both, as float64."""
+    leaves = {name: value.detach().to(dtype, copy=True).requires_grad_() for name, value in inputs.items()}
+    viewmats, Ks = (x.to(dtype) for x in views_)
+    images, alphas, info = function(
+        **leaves, viewmats=viewmats, Ks=Ks, width=size[0], height=size[1], **options
+    )
+    info["means2d"].retain_grad()
+    generator = torch.Generator().manual_seed(7)
+    loss = sum((x * torch.randn(x.shape, generator=generator).to(x)).sum() for x in (images, alphas))
+    loss.backward()
+    gradients = {name: leaf.grad for name, leaf in leaves.items()} | {"means2d": info["means2d"].grad}
+    return images.detach().double(), alphas.detach().double(), gradients
+
+
+def compare(inputs, views_, size=(WIDTH, HEIGHT), **options):
+    images, alphas, gradients = run(rasterization, inputs, torch.float32, views_, size, **options)
+    oracle_images, oracle_alphas, oracle_gradients = run(
+        oracle.rasterization, inputs, torch.float64, views_, size, **options
+    )
+    assert (images - oracle_images).abs().max() < 1e-4 * max(1, oracle_images.abs().max())
+    assert (alphas - oracle_alphas).abs().max() < 1e-4
+    for name, expected in oracle_gradients.items():
+        got = gradients[name]
+        if expected is None or got is None:
+            assert got is None or not got.any()
+            continue
+        assert (got.double() - expected).abs().max() <= 1e-3 * expected.abs().max(), name
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_matches_the_oracle_with_harmonics(degree):
+    inputs = gaussians(150, seed=degree) | {"backgrounds": torch.rand(2, 3)}
+    compare(inputs, views(2), sh_degree=degree)
+
+
+@pytest.mark.parametrize("mode", ["D", "ED", "RGB+D", "RGB+ED"])
+def test_matches_the_oracle_in_depth(mode):
+    inputs = gaussians(150, 4, seed=5) | {"backgrounds": torch.rand(2, 3)}
+    compare(inputs, views(2), sh_degree=1, render_mode=mode)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_matches_the_oracle_with_plain_colors(channels):
+    inputs = gaussians(100, seed=9) | {
+        "colors": torch.rand(100, channels),
+        "backgrounds": torch.rand(2, channels),
+    }
+    compare(inputs, views(2))
+    compare(inputs | {"colors": torch.rand(2, 100, channels)}, views(2), eps2d=0.1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 16), (17, 33), (64, 5)])
+def test_any_image_size(size):
+    compare(gaussians(80, 1, seed=2), views(1, *size), size, sh_degree=0)
+
+
+def test_opaque_layers_stop_at_the_same_gaussian():
+    """Many nearly opaque layers: the 0.999 clamp and the stop at T <= 1e-4 both act, in both passes."""
+    inputs = wide_gaussians(40, 1) | {"opacities": torch.linspace(0.5, 1.0, 40)}
+    compare(inputs, views(2), sh_degree=0)
+
+
+def test_backward_is_the_derivative_of_forward():
+    parameters = wide_gaussians(5, 4)
+    viewmats, Ks = views(2, 18, 13, dtype=torch.float64)
+
+    def function(means, quats, scales, opacities, colors, backgrounds):
+        return rasterization(
+            means, quats, scales, opacities, colors, viewmats, Ks, 18, 13,
+            sh_degree=1, backgrounds=backgrounds, render_mode="RGB+ED",
+        )[:2]  # fmt: skip
+
+    inputs = [parameters[name] for name in ALL[:5]] + [torch.rand(2, 3, dtype=torch.float64)]
+    assert torch.autograd.gradcheck(function, [x.requires_grad_() for x in inputs], atol=1e-6, rtol=1e-5)
+
+
+def test_every_run_and_every_thread_count_gives_the_same_bits():
+    inputs = gaussians(20_000, 4, seed=3) | {"backgrounds": torch.rand(2, 3)}
+    threads = torch.get_num_threads()
+    runs = []
+    for count in (threads, threads, 1, 3):
+        torch.set_num_threads(count)
+        images, alphas, gradients = run(
+            rasterization, inputs, torch.float32, views(2, 96, 80), (96, 80), sh_degree=1
+        )
+        runs.append([images, alphas, *gradients.values()])
+    torch.set_num_threads(threads)
+    for other in runs[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(runs[0], other))
+
+
+def away(parameters):
+    """The same Gaussians behind every camera."""
+    return parameters | {"means": parameters["means"] * 0.01 + torch.tensor([0.0, 0.0, -50.0])}
+
+
+@pytest.mark.parametrize("inputs", [away(gaussians(30, 4)), gaussians(0, 4)], ids=["behind", "none"])
+def test_nothing_in_view_is_background(inputs):
+    background = torch.tensor([[0.2, 0.4, 0.6]])
+    images, alphas, gradients = run(
+        rasterization, inputs | {"backgrounds": background}, torch.float32, views(1), sh_degree=1
+    )
+    assert torch.allclose(images, background.double().expand_as(images)) and not alphas.any()
+    assert not any(gradients[name].any() for name in ALL[:5])
+    assert gradients["backgrounds"].any()
+
+
+@pytest.mark.parametrize("name", ["means", "quats", "scales", "opacities", "colors"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_non_finite_gaussians_are_culled(name, value):
+    inputs = gaussians(60, 4)
+    good = run(rasterization, {k: v[1:] for k, v in inputs.items()}, torch.float32, views(2), sh_degree=1)
+    broken = {k: v.clone() for k, v in inputs.items()}
+    broken[name][0] = value
+    images, alphas, gradients = run(rasterization, broken, torch.float32, views(2), sh_degree=1)
+    assert torch.equal(images, good[0]) and torch.equal(alphas, good[1])
+    for key in inputs:
+        assert torch.equal(gradients[key][1:], good[2][key]), key
+        if key != "colors":
+            assert not gradients[key][0].any(), key
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e3, 1e6])
+def test_extreme_scales(scale):
+    inputs = gaussians(40, 1) | {"scales": torch.full((40, 3), scale)}
+    images, alphas, gradients = run(rasterization, inputs, torch.float32, views(1), sh_degree=0)
+    assert images.isfinite().all() and alphas.max() <= 1
+    assert all(gradients[name].isfinite().all() for name in ALL[:5])
+
+
+def test_render_activates_the_scene(gaussians):
+    viewmats, Ks = views(2)
+    cameras = Cameras(viewmats, Ks, WIDTH, HEIGHT)
+    out = render(gaussians, cameras, background=torch.tensor([1.0, 0.0, 0.0]), render_mode="RGB+ED")
+    assert isinstance(out, Render)
+    assert out.rgb.shape == (2, HEIGHT, WIDTH, 3) and out.alpha.shape == out.depth.shape == (
+        2,
+        HEIGHT,
+        WIDTH,
+        1,
+    )
+    assert out.info["means2d"].shape == (2, len(gaussians), 2) and out.info["n_cameras"] == 2
+    expected, _, _ = oracle.rasterization(
+        gaussians.means, gaussians.quats, gaussians.scales.exp(), gaussians.opacities.sigmoid(), gaussians.sh,
+        viewmats, Ks, WIDTH, HEIGHT, sh_degree=gaussians.sh_degree,
+        backgrounds=torch.tensor([[1.0, 0.0, 0.0]]).expand(2, 3),
+    )  # fmt: skip
+    assert (out.rgb - expected).abs().max() < 1e-4
+    assert render(gaussians, cameras).depth is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"quats": torch.zeros(3, 4)}, "quats has shape"),
+        ({"sh_degree": 4}, "sh_degree is 4"),
+        ({"sh_degree": 2}, "K >= 9"),
+        ({"render_mode": "rgb"}, "render_mode is 'rgb'"),
+        ({"sh_degree": None}, "colors has shape"),
+    ],
+)
+def test_bad_arguments_are_named(change, message):
+    viewmats, Ks = views(1)
+    arguments = gaussians(20, 4) | {"viewmats": viewmats, "Ks": Ks, "width": 8, "height": 8, "sh_degree": 1}
+    with pytest.raises(ValueError, match=message):
+        rasterization(**(arguments | change))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["RGB", "RGB+ED"])
+def test_cpu_matches_gsplat_on_cuda(mode):
+    inputs = gaussians(2000, 16, seed=4) | {"backgrounds": torch.rand(2, 3)}
+    results = [
+        run(rasterization, {k: v.to(device) for k, v in inputs.items()}, torch.float32,
+            [x.to(device) for x in views(2, 96, 80)], (96, 80), sh_degree=3, render_mode=mode)
+        for device in ("cpu", "cuda")
+    ]  # fmt: skip
+    (images, alphas, gradients), (cuda_images, cuda_alphas, cuda_gradients) = results
+    assert (images - cuda_images.cpu()).abs().max() < 1e-3
+    assert (alphas - cuda_alphas.cpu()).abs().max() < 1e-3
+    for name, expected in cuda_gradients.items():
+        assert (gradients[name] - expected.cpu()).abs().max() <= 5e-3 * expected.abs().max(), name
