@@ -82,6 +82,6 @@ class Anchors:
             factor = self.strengths[name] / (self.count * max(parameter[0].numel(), 1))
             difference = parameter - anchor
             pull = difference * self.per_gaussian.reshape(-1, *[1] * (parameter.dim() - 1))
-            loss += factor * float((pull * difference).sum())
+            loss += factor * float(torch.dot(pull.flatten(), difference.flatten()))
             parameter.grad.add_(pull, alpha=2 * factor)
         return loss

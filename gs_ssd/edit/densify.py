@@ -53,13 +53,12 @@ class Densifier:
         gradient = info["means2d"].grad
         if gradient is None:
             return
-        half_size = gradient.new_tensor([info["width"] / 2, info["height"] / 2])
-        norms = (gradient * half_size).norm(dim=-1)
-        visible = (info["radii"] > 0).all(dim=-1)
+        norms = torch.hypot(gradient[..., 0] * (info["width"] / 2), gradient[..., 1] * (info["height"] / 2))
+        visible = info["radii"][..., 0] > 0
         if len(self.gradient_sum) != norms.shape[-1]:
             self.gradient_sum = norms.new_zeros(norms.shape[-1])
             self.visible_count = norms.new_zeros(norms.shape[-1])
-        self.gradient_sum += torch.where(visible, norms, 0.0).sum(dim=0)
+        self.gradient_sum += norms.mul_(visible).sum(dim=0)
         self.visible_count += visible.sum(dim=0)
 
     def due(self, step: int) -> bool:
