@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 import torch
@@ -122,8 +122,8 @@ def check_composition(config_name: str, overrides: list[str]) -> None:
             cfg = compose(config_name, overrides=overrides)
             OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         except (HydraException, OmegaConfBaseException) as error:
-            keys = dotted_keys(OmegaConf.to_container(compose(config_name), resolve=False))
-            raise UserError(explain(error, keys)) from error
+            config = cast(dict[str, Any], OmegaConf.to_container(compose(config_name), resolve=False))
+            raise UserError(explain(error, dotted_keys(config))) from error
         finally:
             GlobalHydra.instance().clear()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models import Transformer2DModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -223,7 +224,7 @@ def _frozen(module, device: torch.device, dtype: torch.dtype):
 
 
 def _collect_self_attention(
-    transformer: torch.nn.Module, features: list[Tensor]
+    transformer: Transformer2DModel, features: list[Tensor]
 ) -> list[torch.utils.hooks.RemovableHandle]:
     """Hook the self-attentions of a transformer block so that they append their output as [B, C, h, w]."""
     size: list[int] = []

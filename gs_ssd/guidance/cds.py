@@ -15,6 +15,7 @@ The gradient of L_CUT passes through the UNet, which costs two more evaluations 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -84,7 +85,7 @@ class CDS(Guidance):
         patch_sizes: Sequence[int] = (1, 2),
     ) -> None:
         self.score, self.w_cut = score, w_cut
-        self.settings = {"tau": tau, "patches": patches, "patch_sizes": tuple(patch_sizes)}
+        self.settings: dict[str, Any] = {"tau": tau, "patches": patches, "patch_sizes": tuple(patch_sizes)}
         self.takes_image, self.negative_prompt = score.takes_image, score.negative_prompt
 
     def coefficients(self, t, schedule) -> dict[Branch, float]:

@@ -36,16 +36,16 @@ def load_image(path: str | os.PathLike, *, factor: int = 1, size: int | None = N
     # A broken file raises many types (OSError, SyntaxError, ValueError, decompression bombs), all of them input.
     except Exception as error:
         raise UserError(f"{path} is no image that can be read; give a PNG or JPEG file") from error
-    wanted = image.size if size is None else tuple(side * size / min(image.size) for side in image.size)
-    fitted = tuple(max(round(side / factor), 1) * factor for side in wanted)
-    if fitted != image.size:
+    scale = 1 if size is None else size / min(image.size)
+    width, height = (max(round(side * scale / factor), 1) * factor for side in image.size)
+    if (width, height) != image.size:
         if size is None:
             warnings.warn(
-                f"{path.name} is resized from {image.width}x{image.height} to {fitted[0]}x{fitted[1]} pixels: "
+                f"{path.name} is resized from {image.width}x{image.height} to {width}x{height} pixels: "
                 f"the model's sides are multiples of {factor}",
                 stacklevel=2,
             )
-        image = image.resize(fitted, Image.Resampling.LANCZOS)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(image)).float().div(255)[None]
 
 
