@@ -157,7 +157,7 @@ class DiffusersPrior(DiffusionPrior):
             used = len(self.tokenizer(prompt).input_ids)
             if used > length:
                 warnings.warn(
-                    f"the prompt has {used} tokens and {self.name} reads {length}: its end is ignored",
+                    f"{prompt[:40]!r}... has {used} tokens and {self.name} reads {length}: its end is ignored",
                     stacklevel=2,
                 )
         tokens = self.tokenizer(
