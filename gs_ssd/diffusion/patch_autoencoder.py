@@ -62,11 +62,12 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         self.scale = torch.nn.Parameter(torch.ones(latent_channels), requires_grad=False)
 
     @torch.no_grad()
-    def fit(self, images: Tensor, whitening: float = 0.5) -> "PatchAutoencoder":
+    def fit(self, images: Tensor, whitening: float = 0.5, spread: float = 1.0) -> "PatchAutoencoder":
         """Set B, mu and s from images [N, 3, H, W] in [-1, 1].
 
-        A channel of standard deviation sd is divided by sd^whitening, and all by one constant so that the mean
-        channel has unit deviation: 0 keeps pixel proportions, 1 makes all channels alike.
+        A channel of standard deviation sd is divided by sd^whitening (0 keeps pixel proportions, 1 makes all channels
+        alike), and all by one constant so that the latents' root mean square deviation is `spread`: the smaller, the
+        more a diffusion model's noise hides at a given timestep.
         """
         x = self._patches(images).movedim(1, -1).flatten(0, -2).double()
         mean = x.mean(0)
@@ -77,7 +78,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         scale = sd**-whitening
         self.basis.copy_(directions.flip(1)[:, :k])
         self.mean.copy_(mean)
-        self.scale.copy_(scale / (scale * sd).mean())
+        self.scale.copy_(spread * scale / (scale * sd).square().mean().sqrt())
         return self
 
     def _patches(self, images: Tensor) -> Tensor:

@@ -12,6 +12,11 @@ from tqdm import tqdm
 from gs_ssd.diffusion.patch_autoencoder import PatchAutoencoder
 
 
+# Coarse patches are little redundant, so noise hides less than in a finer latent grid; with unit spread the average
+# colours survive even the last timestep and the model hardly needs its caption.
+SPREAD = 0.75
+
+
 @dataclass
 class LatentSet:
     """latents half [N, K, h, w]; tokens [N, 2, L]; axis of each pair as a word; 2 i and 2 i + 1 are partners."""
@@ -36,7 +41,7 @@ def read_images(path: Path) -> Tensor:
 def fit_autoencoder(paths: list[Path], channels: int) -> PatchAutoencoder:
     """Fit the patch directions on pictures of a few shards."""
     images = torch.cat([read_images(p)[::4] for p in paths[:8]])
-    return PatchAutoencoder(latent_channels=channels).fit(images)
+    return PatchAutoencoder(latent_channels=channels).fit(images, spread=SPREAD)
 
 
 @torch.no_grad()
