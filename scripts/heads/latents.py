@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from gs_ssd.diffusion.patch_autoencoder import PatchAutoencoder
 
-
 # Coarse patches are little redundant, so noise hides less than in a finer latent grid; with unit spread the average
 # colours survive even the last timestep and the model hardly needs its caption.
 SPREAD = 0.75
