@@ -89,12 +89,20 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def check_whole_numbers(cfg: DictConfig, *names: str) -> None:
-    """Raise UserError unless the settings are null or whole numbers of at least 1."""
+def check_whole_numbers(cfg: DictConfig, *names: str, least: int = 1) -> None:
+    """Raise UserError unless the settings are null or whole numbers of at least `least`."""
     for name in names:
         value = cfg[name]
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise UserError(f"{name}={value} must be a whole number of at least 1")
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            raise UserError(f"{name}={value} must be a whole number of at least {least}")
+
+
+def check_positive(cfg: DictConfig, *names: str) -> None:
+    """Raise UserError unless the settings are null or numbers above 0."""
+    for name in names:
+        value = cfg[name]
+        if value is not None and (not isinstance(value, int | float) or not 0 < value < float("inf")):
+            raise UserError(f"{name}={value} must be a number above 0")
 
 
 def report_user_errors(job: Callable[[], int | None]) -> int:

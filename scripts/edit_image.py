@@ -20,7 +20,14 @@ from omegaconf import DictConfig, OmegaConf
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import Conditions, Guidance, check_fit
-from gs_ssd.hydra_app import EXIT_NOT_FINITE, check_whole_numbers, follow, launch, pick_device
+from gs_ssd.hydra_app import (
+    EXIT_NOT_FINITE,
+    check_positive,
+    check_whole_numbers,
+    follow,
+    launch,
+    pick_device,
+)
 from gs_ssd.image2d import LatentImage, PixelImage, distil, load_image, save_image
 from gs_ssd.image2d.results import Strip, manifest
 from gs_ssd.output.manifest import sha256, write_json
@@ -48,6 +55,8 @@ def run(cfg: DictConfig) -> int:
     """One edit from file to files; returns the exit code."""
     device = pick_device(cfg.device)
     check_whole_numbers(cfg, "steps", "strip", "size")
+    check_whole_numbers(cfg, "seed", least=0)
+    check_positive(cfg, "rate")
     if not cfg.image:
         raise UserError("no image given; name a PNG or JPEG file: image=photo.jpg")
     torch.manual_seed(cfg.seed)

@@ -21,7 +21,14 @@ from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import Conditions, Guidance, check_fit
 from gs_ssd.guidance.nfsd import NEGATIVE_PROMPT
-from gs_ssd.hydra_app import EXIT_NOT_FINITE, check_whole_numbers, follow, launch, pick_device
+from gs_ssd.hydra_app import (
+    EXIT_NOT_FINITE,
+    check_positive,
+    check_whole_numbers,
+    follow,
+    launch,
+    pick_device,
+)
 from gs_ssd.image2d import LatentImage, distil, save_image
 from gs_ssd.image2d.results import Strip, manifest, save_decomposition
 from gs_ssd.output.manifest import sha256, write_json
@@ -43,6 +50,8 @@ def run(cfg: DictConfig) -> int:
     """One image from noise to files; returns the exit code."""
     device = pick_device(cfg.device)
     check_whole_numbers(cfg, "steps", "strip", "size")
+    check_whole_numbers(cfg, "seed", least=0)
+    check_positive(cfg, "rate", "init")
     torch.manual_seed(cfg.seed)
     generator = torch.Generator().manual_seed(cfg.seed)
     prior: DiffusionPrior = instantiate(cfg.diffusion, device=device)
@@ -69,7 +78,7 @@ def run(cfg: DictConfig) -> int:
     print(f"{cfg.prompt.target!r} ({size}x{size} pixels) from noise")
     with torch.no_grad():
         shape = prior.encode(torch.ones(1, size, size, 3, device=device)).shape
-    image = LatentImage(prior, torch.randn(shape, generator=generator).to(device))
+    image = LatentImage(prior, cfg.init * torch.randn(shape, generator=generator).to(device))
     strip = Strip(image, num_steps=cfg.steps, count=cfg.strip)
     steps = distil(
         image,

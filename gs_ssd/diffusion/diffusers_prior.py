@@ -154,7 +154,7 @@ class DiffusersPrior(DiffusionPrior):
     def embed(self, prompts: list[str]) -> Tensor:
         length = self.text_encoder.config.max_position_embeddings
         for prompt in prompts:
-            used = len(self.tokenizer(prompt).input_ids)
+            used = len(self.tokenizer(prompt, verbose=False).input_ids)
             if used > length:
                 warnings.warn(
                     f"{prompt[:40]!r}... has {used} tokens and {self.name} reads {length}: its end is ignored",

@@ -113,6 +113,9 @@ BAD = {
     "space=fourier": "space=fourier is none of latents, pixels",
     "stps=3": "no setting is called stps (did you mean steps?)",
     "steps=0": "steps=0 must be a whole number",
+    "seed=-1": "seed=-1 must be a whole number of at least 0",
+    "rate=-1": "rate=-1 must be a number above 0",
+    "rate=fast": "rate=fast must be a number",
     "size=1.5": "size=1.5 must be a whole number",
     "device=tpu": "device=tpu is none of",
     "output_dir=/proc/nowhere": "/proc/nowhere",
@@ -125,6 +128,15 @@ def test_bad_input_is_one_line_and_exit_code_2(call, photo, tmp_path, override):
     assert code == 2
     assert len(complaints) == 1 and complaints[0].startswith("error: ") and BAD[override] in complaints[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_broken_numbers_exit_with_4_and_keep_what_was_there(call, photo, tmp_path):
+    code, _, complaints = edit(call, photo, tmp_path, "guidance=dds", "guidance.s=inf")
+    assert code == 4
+    assert complaints == [
+        "error: the dds gradient is not finite at step 0 (t = 981); results are those so far"
+    ]
+    assert (tmp_path / "out" / "after.png").is_file()
 
 
 @pytest.mark.parametrize("guidance", ["nfsd", "sds", "vsd"])
@@ -142,7 +154,9 @@ def test_an_image_from_noise(call, tmp_path, guidance):
         f"output_dir={tmp_path / 'out'}",
     )
     assert code == 0
-    assert all("unrealistic" in line for line in complaints)  # the miniature reads 16 letters of NFSD's negative
+    assert all(
+        "unrealistic" in line for line in complaints
+    )  # the miniature reads 16 letters of NFSD's negative
     assert len(out.strip().splitlines()) == 5
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"image.png", "progress.png", "decomposition.png", "run.json"}
