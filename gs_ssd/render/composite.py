@@ -16,10 +16,13 @@ Inside a tile, per-pixel state is stored block by block: 16 blocks of 16 lanes.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .simd import (
     LANES,
+    aligned,
     exp2,
     fma,
     inlined,
@@ -30,7 +33,6 @@ from .simd import (
     lane_sums,
     load,
     lowest_bit,
-    maximum,
     minimum,
     prefetch,
     select,
@@ -57,7 +59,7 @@ from .tiles import (
     Y,
 )
 
-ALPHA_MIN = 1 / 255
+LOG2_ALPHA_MIN = -math.log2(255)
 ALPHA_MAX = 0.999
 TRANSMITTANCE_MIN = 1e-4
 _PIXELS = TILE * TILE
@@ -80,7 +82,7 @@ def forward(lists: TileLists, background, out_color, out_alpha):
 def backward(lists: TileLists, state, background, conics, opacities, grad_color, grad_alpha, out):
     """Write the gradients `out` = (means2d [N * 2], conics [N * 3], opacities [N], colors [N * D])."""
     transmittance, stops, ends = state
-    sums = np.empty(lists.slots[-1] * LANES, lists.records.dtype)
+    sums = aligned.py_func(lists.slots[-1] * LANES, lists.records)
     parallel(_backward_tiles, lists.tiles_x * lists.tiles_y, lists.tiles_x, lists.records, lists.firsts,
              lists.entries, background, grad_color, grad_alpha, transmittance, stops, ends, sums,
              grain=lists.tiles_x)  # fmt: skip
@@ -89,12 +91,28 @@ def backward(lists: TileLists, state, background, conics, opacities, grad_color,
 
 
 @inlined
-def _opacity(records, record, dx, dy):
-    """α before the clamp. One formula for both passes, so that they agree on every threshold to the last bit."""
-    u = fma(dx, records[record + L11], dy * records[record + L12])
-    v = dy * records[record + L22]
-    exponent = fma(-u, u, fma(-v, v, records[record + LOG2_OPACITY]))
-    return exp2(maximum(exponent, -100.0))
+def _center(records, record, origin):
+    """The centre (x, y) relative to the tile's corner, and (l11 x + l12 y, l22 y)."""
+    x, y = records[record + X] - origin[0], records[record + Y] - origin[1]
+    return x, y, records[record + L11] * x + records[record + L12] * y, records[record + L22] * y
+
+
+@inlined
+def _log2_alpha(records, record, x, y, center):
+    """log2 α before the clamp, at pixels (x, y). One formula for both passes: they must agree to the last bit."""
+    u = fma(x, records[record + L11], fma(y, records[record + L12], -center[2]))
+    v = fma(y, records[record + L22], -center[3])
+    return fma(-u, u, fma(-v, v, records[record + LOG2_OPACITY]))
+
+
+@inlined
+def _pixel_centers(like):
+    """x and y of the pixels of a tile, relative to its corner, block by block."""
+    x, y = aligned(_PIXELS, like), aligned(_PIXELS, like)
+    for block in range(LANES):
+        store(x, block * LANES, lane_columns(like) + (block % 4 * BLOCK + 0.5))
+        store(y, block * LANES, lane_rows(like) + (block // 4 * BLOCK + 0.5))
+    return x, y
 
 
 @kernel
@@ -102,20 +120,20 @@ def _forward_tiles(
     start, stop, tiles_x, records, firsts, entries, background, color, alpha, transmittance, stops, ends
 ):  # fmt: skip
     height, width, channels = color.shape
-    columns, rows = lane_columns(records), lane_rows(records)
     zero, never = splat(records, 0.0), splat(records, _NEVER)
-    block_x, block_y = np.empty(LANES, records.dtype), np.empty(LANES, records.dtype)  # first pixel centres
-    T = np.empty(_PIXELS, records.dtype)
-    stop_at = np.empty(_PIXELS, records.dtype)
-    c0, c1 = np.empty(_PIXELS, records.dtype), np.empty(_PIXELS, records.dtype)
-    c2, c3 = np.empty(_PIXELS, records.dtype), np.empty(_PIXELS, records.dtype)
+    px, py = _pixel_centers(records)
+    origin = aligned(2, records)
+    T = aligned(_PIXELS, records)
+    stop_at = aligned(_PIXELS, records)
+    c0, c1 = aligned(_PIXELS, records), aligned(_PIXELS, records)
+    c2, c3 = aligned(_PIXELS, records), aligned(_PIXELS, records)
     for tile in range(start, stop):
         x0, y0 = tile % tiles_x * TILE, tile // tiles_x * TILE
+        origin[0], origin[1] = x0, y0
         alive = 0
         for block in range(LANES):
-            block_x[block], block_y[block] = x0 + block % 4 * BLOCK + 0.5, y0 + block // 4 * BLOCK + 0.5
-            inside = (columns + block_x[block] < width) & (rows + block_y[block] < height)
             at = block * LANES
+            inside = (load(px, at) < width - x0) & (load(py, at) < height - y0)
             store(T, at, 1.0)
             store(stop_at, at, select(inside, never, -1.0))
             store(c0, at, 0.0)
@@ -129,6 +147,7 @@ def _forward_tiles(
         ends[tile] = entry
         while entry < firsts[tile + 1] and alive:
             record = entries[entry * ENTRY + RANK] * RECORD
+            center = _center(records, record, origin)
             position = splat(records, entry - firsts[tile])
             touched = entries[entry * ENTRY + BLOCKS] & alive
             contributed = 0
@@ -136,12 +155,11 @@ def _forward_tiles(
                 block = lowest_bit(touched)
                 touched &= touched - 1
                 at = block * LANES
-                dx = columns + (block_x[block] - records[record + X])
-                dy = rows + (block_y[block] - records[record + Y])
-                a = minimum(_opacity(records, record, dx, dy), ALPHA_MAX)
-                hit = (a >= ALPHA_MIN) & (position < load(stop_at, at))
+                log2_alpha = _log2_alpha(records, record, load(px, at), load(py, at), center)
+                a = minimum(exp2(log2_alpha), ALPHA_MAX)
+                hit = (log2_alpha >= LOG2_ALPHA_MIN) & (position < load(stop_at, at))
                 before = load(T, at)
-                after = before - before * a
+                after = fma(-before, a, before)
                 visible = hit & (after > TRANSMITTANCE_MIN)
                 stopped = hit & ~visible
                 weight = select(visible, before * a, zero)
@@ -181,17 +199,16 @@ def _backward_tiles(
     ends, sums,
 ):  # fmt: skip
     height, width, channels = grad_color.shape
-    columns, rows = lane_columns(records), lane_rows(records)
     zero = splat(records, 0.0)
-    block_x, block_y = np.empty(LANES, records.dtype), np.empty(LANES, records.dtype)
-    T = np.empty(_PIXELS, records.dtype)
-    suffix = np.empty(_PIXELS, records.dtype)
-    v = np.empty((CHANNELS, _PIXELS), records.dtype)
+    px, py = _pixel_centers(records)
+    origin = aligned(2, records)
+    T = aligned(_PIXELS, records)
+    suffix = aligned(_PIXELS, records)
+    v = aligned(CHANNELS * _PIXELS, records).reshape((CHANNELS, _PIXELS))
     v0, v1, v2, v3 = v[0], v[1], v[2], v[3]
     for tile in range(start, stop):
         x0, y0 = tile % tiles_x * TILE, tile // tiles_x * TILE
-        for block in range(LANES):
-            block_x[block], block_y[block] = x0 + block % 4 * BLOCK + 0.5, y0 + block // 4 * BLOCK + 0.5
+        origin[0], origin[1] = x0, y0
         stop_at = stops[tile * _PIXELS : (tile + 1) * _PIXELS]
         T[:] = transmittance[tile * _PIXELS : (tile + 1) * _PIXELS]
         v[:] = 0
@@ -210,17 +227,18 @@ def _backward_tiles(
         for entry in range(ends[tile] - 1, firsts[tile] - 1, -1):
             record = entries[entry * ENTRY + RANK] * RECORD
             position = splat(records, entry - firsts[tile])
+            center = _center(records, record, origin)
             touched = np.int64(entries[entry * ENTRY + BLOCKS])
             s = sx = sy = sxx = sxy = syy = g0 = g1 = g2 = g3 = zero
             while touched:
                 block = lowest_bit(touched)
                 touched &= touched - 1
                 at = block * LANES
-                dx = columns + (block_x[block] - records[record + X])
-                dy = rows + (block_y[block] - records[record + Y])
-                raw = _opacity(records, record, dx, dy)
-                a = minimum(raw, ALPHA_MAX)
-                a = select((a >= ALPHA_MIN) & (position < load(stop_at, at)), a, zero)
+                x, y = load(px, at), load(py, at)
+                log2_alpha = _log2_alpha(records, record, x, y, center)
+                raw = exp2(log2_alpha)
+                hit = (log2_alpha >= LOG2_ALPHA_MIN) & (position < load(stop_at, at))
+                a = select(hit, minimum(raw, ALPHA_MAX), zero)
                 inverse = 1.0 / (1.0 - a)
                 before = load(T, at) * inverse
                 weight = a * before
@@ -237,6 +255,7 @@ def _backward_tiles(
                 g3 = fma(weight, load(v3, at), g3)
                 grad_sigma = a * fma(behind, inverse, -(before * q))
                 grad_sigma = select(raw <= ALPHA_MAX, grad_sigma, zero)
+                dx, dy = x - center[0], y - center[1]
                 gx, gy = grad_sigma * dx, grad_sigma * dy
                 s, sx, sy = s + grad_sigma, sx + gx, sy + gy
                 sxx, sxy, syy = fma(gx, dx, sxx), fma(gx, dy, sxy), fma(gy, dy, syy)
@@ -253,7 +272,7 @@ def _gather(
     grad_means2d, grad_conics, grad_opacities, grad_colors,
 ):  # fmt: skip
     """Add up the slots of Gaussians [start, stop) and turn the moments of ∂L/∂σ into gradients."""
-    total = np.empty(LANES, sums.dtype)
+    total = aligned(LANES, sums)
     for g in range(start, stop):
         ahead = ranks[min(g + _AHEAD, stop - 1)]
         prefetch(sums, slots[ahead] * LANES)  # the slots are in depth order: a cache miss per Gaussian

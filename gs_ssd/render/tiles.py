@@ -23,6 +23,7 @@ import numpy as np
 
 from .simd import (
     LANES,
+    aligned,
     ceil,
     fill_lanes,
     floor,
@@ -78,7 +79,7 @@ def build(means2d, conics, depths, colors, opacities, channels: int, width: int,
     tiles_x, tiles_y = -(-width // TILE), -(-height // TILE)
     order, ranks = _depth_order(depths, conics)
     visible = len(order)
-    records = np.empty(visible * RECORD, means2d.dtype)
+    records = aligned.py_func(visible * RECORD, means2d)
     boxes = np.empty(visible * 4, np.int32)
     candidates = np.zeros(visible + 1, np.int64)
     parallel(_pack, visible, order, means2d, conics, opacities, colors, channels, width, height, records, boxes,
