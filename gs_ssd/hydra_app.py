@@ -90,18 +90,18 @@ def pick_device(name: str) -> torch.device:
 
 
 def check_whole_numbers(cfg: DictConfig, *names: str, least: int = 1) -> None:
-    """Raise UserError unless the settings are null or whole numbers of at least `least`."""
+    """Raise UserError unless the settings are whole numbers of at least `least`."""
     for name in names:
         value = cfg[name]
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise UserError(f"{name}={value} must be a whole number of at least {least}")
 
 
 def check_positive(cfg: DictConfig, *names: str) -> None:
-    """Raise UserError unless the settings are null or numbers above 0."""
+    """Raise UserError unless the settings are numbers above 0."""
     for name in names:
         value = cfg[name]
-        if value is not None and (not isinstance(value, int | float) or not 0 < value < float("inf")):
+        if not isinstance(value, int | float) or not 0 < value < float("inf"):
             raise UserError(f"{name}={value} must be a number above 0")
 
 

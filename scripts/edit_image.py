@@ -54,9 +54,9 @@ def build_image(
 def run(cfg: DictConfig) -> int:
     """One edit from file to files; returns the exit code."""
     device = pick_device(cfg.device)
-    check_whole_numbers(cfg, "steps", "strip", "size")
+    check_whole_numbers(cfg, "steps", "strip", *["size"] * (cfg.size is not None))
     check_whole_numbers(cfg, "seed", least=0)
-    check_positive(cfg, "rate")
+    check_positive(cfg, *["rate"] * (cfg.rate is not None))
     if not cfg.image:
         raise UserError("no image given; name a PNG or JPEG file: image=photo.jpg")
     torch.manual_seed(cfg.seed)

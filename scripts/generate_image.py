@@ -49,7 +49,7 @@ def build_guidance(cfg: DictConfig, prior: DiffusionPrior) -> Guidance:
 def run(cfg: DictConfig) -> int:
     """One image from noise to files; returns the exit code."""
     device = pick_device(cfg.device)
-    check_whole_numbers(cfg, "steps", "strip", "size")
+    check_whole_numbers(cfg, "steps", "strip", *["size"] * (cfg.size is not None))
     check_whole_numbers(cfg, "seed", least=0)
     check_positive(cfg, "rate", "init")
     torch.manual_seed(cfg.seed)

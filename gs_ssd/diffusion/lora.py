@@ -71,7 +71,8 @@ class LoraTwin:
         with torch.enable_grad():
             loss = self.loss(z.detach(), t, text, noise)
             self.optimizer.zero_grad()
-            loss.backward()
+            # AdamW doesn't mind the scale; the mean's tiny gradients would vanish in a half-precision network.
+            (loss * z.numel()).backward()
         self.optimizer.step()
         return loss.item()
 

@@ -112,6 +112,7 @@ BAD = {
     "guidance.w_x=1": "no setting is called guidance.w_x",
     "space=fourier": "space=fourier is none of latents, pixels",
     "stps=3": "no setting is called stps (did you mean steps?)",
+    "steps=null": "steps=None must be a whole number",
     "steps=0": "steps=0 must be a whole number",
     "seed=-1": "seed=-1 must be a whole number of at least 0",
     "rate=-1": "rate=-1 must be a number above 0",
