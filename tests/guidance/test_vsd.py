@@ -31,8 +31,9 @@ def test_with_the_drawn_noise_as_its_prediction_it_is_sds():
     assert_close(case.g(vsd), case.g(SDS(s=7.5)), atol=1e-5, rtol=1e-5)
 
 
-def test_it_starts_as_the_prior_so_unit_guidance_gives_nothing():
-    case = tiny_case()
+@pytest.mark.parametrize("freeu", [False, True])
+def test_it_starts_as_the_prior_so_unit_guidance_gives_nothing(freeu):
+    case = tiny_case(tiny_prior(freeu=freeu))
     assert_close(case.g(VSD(s=1)), torch.zeros_like(case.z), atol=1e-6, rtol=0)
     expected = case.sigma**2 * 6.5 * case.delta("target", "target")
     assert_close(case.g(VSD(s=7.5)), expected, atol=1e-5, rtol=1e-4)
