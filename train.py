@@ -122,10 +122,10 @@ def run(cfg: DictConfig) -> int:
     for warning in check_prompts(prior, source=cfg.prompt.source, target=cfg.prompt.target):
         print(f"warning: {warning}", file=sys.stderr)
     editable = instantiate(cfg.scene.mask)(before)
-    folder = make_output_dir(cfg.output_dir, scene=cfg.scene.name, prompt=cfg.prompt.name)
-
     frame = locate(before, up=cfg.scene.up, center=cfg.scene.center, radius=cfg.scene.radius, cameras=cameras)
     views = training_views(frame, size=size, generator=generator, cameras=cameras, **cfg.scene.views)
+    folder = make_output_dir(cfg.output_dir, scene=cfg.scene.name, prompt=cfg.prompt.name)
+
     background = torch.tensor(list(cfg.scene.background), device=device)
     renderer = partial(render, background=background)
     before = before.to(device)
