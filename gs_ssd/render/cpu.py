@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 from . import composite, harmonics, projection, tiles
 from .threads import parallel
 
-_GRAIN = 8192  # Gaussians per task
+_GRAIN = 2048  # Gaussians per task
 
 
 def _flat(tensor: Tensor):
@@ -61,7 +61,8 @@ class _Shade(torch.autograd.Function):
     def forward(ctx, means, coefficients, conics, viewmats, degree):
         colors = means.new_empty(len(viewmats), len(means), 3)
         ctx.save_for_backward(means, coefficients, conics)
-        ctx.positions, ctx.degree = _double(torch.linalg.inv(viewmats.double())[:, :3, 3]), degree
+        rotation, translation = viewmats[:, :3, :3].double(), viewmats[:, :3, 3:].double()
+        ctx.positions, ctx.degree = _double(-(rotation.mT @ translation)[..., 0]), degree
         stride = 3 * coefficients.shape[1]
         for c, position in enumerate(ctx.positions):
             parallel(harmonics.shade, len(means), degree, _flat(means), _flat(coefficients), stride, position,

@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+_CORES = os.cpu_count() or 1  # asking the system costs as much as a small kernel
+
 
 @functools.lru_cache(maxsize=1)
 def _pool(pid: int, workers: int) -> ThreadPoolExecutor:
@@ -35,7 +37,7 @@ def parallel(kernel, count: int, *args, grain: int = 1) -> None:
     helpers = min(torch.get_num_threads(), -(-count // grain)) - 1
     if helpers < 1:
         return work()
-    pool = _pool(os.getpid(), max(os.cpu_count() or 1, helpers))
+    pool = _pool(os.getpid(), max(_CORES, helpers))
     futures = [pool.submit(work) for _ in range(helpers)]
     work()
     for future in futures:

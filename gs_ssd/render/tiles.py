@@ -54,7 +54,7 @@ RECORD = 16
 # An entry is (rank, slot, blocks): bit b of blocks says that the Gaussian reaches block b of the tile.
 RANK, SLOT, BLOCKS = range(3)
 ENTRY = 3
-_RANKS_PER_CHUNK = 4096
+_RANKS_PER_CHUNK = 2048
 _HALF_LOG2_E = 0.5 / math.log(2)
 _LOG2_255 = (
     math.log2(255) + 1e-3
