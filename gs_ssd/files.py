@@ -28,9 +28,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise UserError(
-            f"can't write {path}: {error.strerror or error}; choose another place"
-        ) from error
+        raise UserError(f"can't write {path}: {error.strerror or error}; choose another place") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

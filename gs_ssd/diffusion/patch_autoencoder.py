@@ -89,20 +89,16 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
             )
         return F.pixel_unshuffle(images, f)  # [B, D, H/f, W/f]
 
-    def encode(self, x: Tensor, return_dict: bool = True) -> PatchEncoding | tuple[PatchLatents]:
+    def encode(self, x: Tensor) -> PatchEncoding:
         """Images [B, 3, H, W] in [-1, 1] -> latents [B, K, H/f, W/f] in `.latent_dist`."""
         centred = self._patches(x) - self.mean[:, None, None]
         z = torch.einsum("bdhw,dk->bkhw", centred, self.basis * self.scale)
-        latents = PatchLatents(z)
-        return PatchEncoding(latents) if return_dict else (latents,)
+        return PatchEncoding(PatchLatents(z))
 
-    def decode(
-        self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None
-    ) -> PatchDecoding | tuple[Tensor]:
+    def decode(self, z: Tensor) -> PatchDecoding:
         """Latents [B, K, h, w] -> images [B, 3, f h, f w] in `.sample`, not clamped."""
         patches = torch.einsum("bkhw,dk->bdhw", z, self.basis / self.scale) + self.mean[:, None, None]
-        image = F.pixel_shuffle(patches, self.config.patch_size)
-        return PatchDecoding(image) if return_dict else (image,)
+        return PatchDecoding(F.pixel_shuffle(patches, self.config.patch_size))
 
     def forward(self, sample: Tensor) -> PatchDecoding:
         """Project images on the K directions."""

@@ -28,9 +28,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_a_full_disk_is_one_line(tmp_path):
     with (
-        pytest.raises(
-            UserError, match=r"can't write .*a.txt: No space left on device; choose another place"
-        ),
+        pytest.raises(UserError, match=r"can't write .*a.txt: No space left on device; choose another place"),
         atomic_path(tmp_path / "a.txt"),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
