@@ -28,7 +28,6 @@ def test_shapes(autoencoder, images):
     assert z.shape == (64, 12, 2, 3)
     assert autoencoder.decode(z).sample.shape == images.shape
     assert autoencoder.encode(images).latent_dist.sample() is not None
-    assert autoencoder.encode(images, return_dict=False)[0].mode().shape == z.shape
 
 
 def test_decode_then_encode_is_the_identity(autoencoder):
