@@ -166,6 +166,7 @@ and takes no part in them: it shares no weights, seed, pictures or augmentation 
   and noised. Both models know the same generator, so high scores mean "looks like the generator's idea of the word".
 - Training: {steps} steps of batch {batch}, AdamW {lr}, {minutes:.0f} CPU minutes on one thread.
 - It knows the words of `data/prior/vocabulary.json` and nothing else, and heads and shoulders only.
+- 50% in the rows "own or partner" is chance: an attribute that it can't judge. Views from behind are included.
 
 Accuracy on held-out heads, with a caption opening ("{opening} ...") that was never seen in training for the first row:
 
