@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.scene.gaussians import SH_C0, Gaussians
 
 TRAINABLE = ("means", "scales", "quats", "opacities", "sh0", "shN")
 
@@ -108,7 +108,14 @@ class SceneOptimizer:
                 return name
         return None
 
+    @torch.no_grad()
     def step(self) -> None:
+        """Move the parameters; base colours of editable Gaussians stay displayable, in [0, 1].
+
+        Nothing in a score pulls a colour back that the picture can't show, so it would run off and leave bright spots.
+        """
         for optimizer in self.optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        sh0, editable = self.params["sh0"], self.params["editable"][:, None, None]
+        sh0.copy_(torch.where(editable, sh0.clamp(-0.5 / SH_C0, 0.5 / SH_C0), sh0))

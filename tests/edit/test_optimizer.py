@@ -9,6 +9,7 @@ from gs_ssd.edit.guard import measure_change
 from gs_ssd.edit.masks import Box, Sphere
 from gs_ssd.edit.optimizer import LearningRates, SceneOptimizer
 from gs_ssd.errors import UserError
+from gs_ssd.scene.gaussians import SH_C0
 
 
 def test_means_rate_decays_log_linearly(gaussians):
@@ -31,6 +32,18 @@ def test_a_masked_gaussian_stays_byte_exact(gaussians):
     for name, value in gaussians.tensors().items():
         assert torch.equal(scene.params[name][~editable], value[~editable])
         assert not torch.equal(scene.params[name][editable], value[editable])
+
+
+def test_base_colours_stay_displayable(gaussians):
+    editable = torch.arange(len(gaussians)) % 2 == 0
+    gaussians.sh0[:4] = 9.0
+    scene = SceneOptimizer(gaussians, editable=editable)
+    scene.params["sh0"].grad = -torch.ones_like(scene.params["sh0"])
+    scene.mask_gradients()
+    scene.step()
+    colours = 0.5 + SH_C0 * scene.params["sh0"]
+    assert colours[editable].max() <= 1 + 1e-6 and colours[editable].min() >= -1e-6
+    assert torch.equal(scene.params["sh0"][~editable], gaussians.sh0[~editable])
 
 
 def test_non_finite_gradients_are_named(gaussians):
