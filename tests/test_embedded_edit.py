@@ -11,7 +11,14 @@ from tests.test_configs import composed
 
 @pytest.mark.parametrize("prompt", ["clown", "gold"])
 def test_a_short_edit_moves_towards_the_prompt(prompt, tmp_path):
-    overrides = [f"prompt={prompt}", "steps=60", "render.frames=2", "render.size=64", "no_edit_guard=false"]
+    overrides = [
+        f"prompt={prompt}",
+        "steps=60",
+        "optimizer.rates.sh0=0.02",
+        "render.frames=2",
+        "render.size=64",
+        "no_edit_guard=false",
+    ]
     cfg = composed(*expand([*overrides, f"output_dir={tmp_path}"], cuda=False))
     assert front_door.run(cfg) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
