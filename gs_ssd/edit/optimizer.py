@@ -65,6 +65,8 @@ class SceneOptimizer:
             name: Parameter(value, requires_grad=value.numel() > 0)
             for name, value in gaussians.clone().tensors().items()
         }
+        low, high = gaussians.sh0.aminmax()
+        self.colour_range = min(low.item(), -0.5 / SH_C0), max(high.item(), 0.5 / SH_C0)
         self.params["editable"] = Parameter(editable.to(device), requires_grad=False)
         self.params["generation"] = Parameter(
             torch.zeros(n, dtype=torch.int64, device=device), requires_grad=False
@@ -110,12 +112,11 @@ class SceneOptimizer:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move the parameters; base colours of editable Gaussians stay displayable, in [0, 1].
+        """Move the parameters; base colours stay displayable, or within the source's range where that is wider.
 
         Nothing in a score pulls a colour back that the picture can't show, so it would run off and leave bright spots.
         """
         for optimizer in self.optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        sh0, editable = self.params["sh0"], self.params["editable"][:, None, None]
-        sh0.copy_(torch.where(editable, sh0.clamp(-0.5 / SH_C0, 0.5 / SH_C0), sh0))
+        self.params["sh0"].clamp_(*self.colour_range)

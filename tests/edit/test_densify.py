@@ -73,8 +73,8 @@ def test_optimizer_still_steps_after_densification(gaussians):
         scene.step()
         densifier.observe(observed(scene, torch.rand(len(scene.params["means"]))))
         densifier.densify(scene)
-    before = scene.params["sh0"].detach().clone()
+    before = scene.params["opacities"].detach().clone()
     for name in scene.optimizers:
         scene.params[name].grad = torch.ones_like(scene.params[name])
     scene.step()
-    assert (scene.params["sh0"] < before).all()
+    assert (scene.params["opacities"] < before).all()
