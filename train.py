@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 # Waiting OpenMP threads must not spin: they would starve the rasterizer's on a small machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -32,14 +35,17 @@ from gs_ssd.hydra_app import (
     pick_device,
 )
 from gs_ssd.metrics.clip import Clip
-from gs_ssd.metrics.edit import edit_metrics
+from gs_ssd.metrics.edit import PURE, edit_metrics
+from gs_ssd.metrics.view_consistency import warp_psnr
 from gs_ssd.output.manifest import environment, peak_memory_mb, sha256, write_json
-from gs_ssd.output.results import Renderer, Videos, make_output_dir, render_views, write_results
+from gs_ssd.output.results import Videos, make_output_dir, write_results
 from gs_ssd.paths import CONFIGS
 from gs_ssd.prompts import check_prompts
-from gs_ssd.render import render
+from gs_ssd.render import Render, render
+from gs_ssd.render.coverage import coverage
 from gs_ssd.scene import Gaussians, SceneFrame, load_gaussians
 from gs_ssd.scene.datasets import load_cameras, visible_cameras
+from gs_ssd.scene.parts import PARTS, load_parts
 from gs_ssd.scene.setup import camera_extent, locate, training_views, turntable
 
 
@@ -73,10 +79,11 @@ def measure(
     before: Gaussians,
     after: Gaussians,
     editable: torch.Tensor,
-    renderer: Renderer,
+    editable_after: torch.Tensor,
+    renderer: Callable[..., Render],
     frame: SceneFrame,
     device: torch.device,
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """The run's metrics on views all around, with the judge that `metrics.clip` names."""
     clip = None
     if cfg.metrics.clip is not None:
@@ -92,19 +99,38 @@ def measure(
         elevation_degrees=5.0,
         fov_degrees=sum(cfg.scene.views.fov_degrees) / 2,
     ).to(device)
+    views = range(len(cameras))
     alpha = None
     if not bool(editable.all()):
         subject = before[editable]
-        alpha = torch.cat([renderer(subject, cameras[i]).alpha[..., 0].cpu() for i in range(len(cameras))])
-    return edit_metrics(
-        before=torch.stack(list(render_views(renderer, before, cameras))),
-        after=torch.stack(list(render_views(renderer, after, cameras))),
+        alpha = torch.cat([renderer(subject, cameras[i]).alpha[..., 0].cpu() for i in views])
+    kept = {}
+    if cfg.scene.get("parts") and cfg.prompt.get("keep"):
+        parts = load_parts(cfg.scene.parts, count=len(before)).to(device)
+        kept = {name: coverage(before, parts == PARTS.index(name), cameras).cpu() for name in cfg.prompt.keep}
+    images: dict[str, torch.Tensor] = {}
+    consistency: dict[str, float | None] = {}
+    for name, scene, chosen in (("before", before, editable), ("after", after, editable_after)):
+        renders = [renderer(scene, cameras[i], render_mode="RGB+ED") for i in views]
+        images[name] = torch.cat([r.rgb for r in renders]).clamp(0, 1).cpu()
+        depths = torch.cat([r.depth[..., 0] for r in renders if r.depth is not None]).cpu()
+        surface = coverage(scene, chosen, cameras).cpu() > PURE
+        value = warp_psnr(images[name], depths, cameras.viewmats.cpu(), cameras.Ks.cpu(), surface)
+        consistency[name] = None if math.isnan(value) else min(value, 100.0)
+    metrics = edit_metrics(
+        **images,
         editable_alpha=alpha,
         clip=clip,
         source=cfg.prompt.source,
         target=cfg.prompt.target,
         candidates=prompt_targets(cfg),
+        kept=kept,
+        compat=cfg.metrics.compat,
     )
+    return metrics | {
+        "view_consistency": consistency["after"],
+        "view_consistency_before": consistency["before"],
+    }
 
 
 def run(cfg: DictConfig) -> int:
@@ -197,12 +223,17 @@ def run(cfg: DictConfig) -> int:
         before=before,
         after=after,
         editable=editable.to(device),
+        editable_after=scene.params["editable"],
         renderer=renderer,
         frame=frame,
         device=device,
     )
     per_step = seconds / max(len(reports), 1)
-    metrics |= {"seconds": seconds, "seconds_per_step": per_step}
+    metrics |= {
+        "seconds": seconds,
+        "seconds_per_step": per_step,
+        "evaluations_per_step": sum(r.evaluations for r in reports) / max(len(reports), 1),
+    }
     write_json(metrics, folder / "metrics.json")
     finished = time.perf_counter()
     phases = (

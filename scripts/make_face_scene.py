@@ -6,12 +6,15 @@ Files follow the layout of the 3D Gaussian Splatting reference code at spherical
 little-endian float32: position, zero normals, f_dc, opacity logit, log scales, quaternion w x y z). One unit is a
 decimetre; x to the figure's left, y down, the face looks along -z.
 
+Beside each scene lies `<name>_parts.npy`, which part of the figure every Gaussian shows (`gs_ssd/scene/parts.py`).
+
 The head of every scene lies inside the sphere `HEAD_CENTRE`, `HEAD_RADIUS`; shoulders, clothes and studio lie
 outside. Cameras: `scripts.heads.render.FRAMING` (40 degrees, 5.5 units from the target).
 """
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from plyfile import PlyData, PlyElement
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from gs_ssd.scene.parts import PARTS
 from scripts.heads.attributes import Head
 from scripts.heads.figure import build
 from scripts.heads.geometry import Array, unit
@@ -114,6 +118,22 @@ def discs(head: Head, detail: float) -> tuple[Array, Array, Array, Array]:
     return tuple(np.concatenate(pair) for pair in zip(bust, studio()))
 
 
+def parts_of(head: Head, detail: float, count: int) -> Array:
+    """Labels [count] of a scene's Gaussians: a part is what changes colour in the twin that differs in it alone."""
+    albedo = build(head, detail).albedo
+    labels = np.full(count, PARTS.index("studio"), dtype=np.uint8)
+    figure = labels[: len(albedo)]
+    figure[:] = PARTS.index("skin")
+    for part, change in (
+        ("hair", {"hair": "blue"}),
+        ("moustache", {"beard": "mustache", "hair": "blue"}),
+        ("clothes", {"cloth": "red"}),
+    ):
+        twin = np.abs(build(replace(head, **change), detail).albedo - albedo).max(1) > 0.02
+        figure[twin & (figure == PARTS.index("skin"))] = PARTS.index(part)
+    return labels
+
+
 def preview(parts: tuple[Array, Array, Array, Array], path: Path, size: int = 192) -> None:
     black = np.zeros((size, size, 3))
     tiles = [splat(orbit(yaw, 5, size), *parts, black) for yaw in (0, 40, 90, 180, -90, -40)]
@@ -131,6 +151,7 @@ def main() -> None:
     for name, head in SCENES.items():
         parts = discs(head, args.detail)
         write_ply(args.out / f"{name}.ply", *parts)
+        np.save(args.out / f"{name}_parts.npy", parts_of(head, args.detail, len(parts[0])))
         preview(parts, args.out / f"{name}.png")
         inside = np.linalg.norm(parts[0] * TO_FILE - HEAD_CENTRE, axis=1) < HEAD_RADIUS
         print(f"{name}: {len(inside)} Gaussians, {inside.sum()} in the head")

@@ -43,6 +43,7 @@ class StepReport:
         step, t: step index and timestep.
         loss: the score surrogate ½‖G‖²/B.
         anchor_loss: value of the anchor losses.
+        evaluations: noise predictions per view.
         num_gaussians: after the step.
         seconds: wall time by phase: "render", "encode", "prior", "backward" and "own" (everything else).
     """
@@ -51,6 +52,7 @@ class StepReport:
     t: int
     loss: float
     anchor_loss: float
+    evaluations: int
     num_gaussians: int
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -168,4 +170,12 @@ def edit(
                     anchors.advance()
                     anchors.record(scene)
         watch.lap("own")
-        yield StepReport(step, t, loss.item(), anchor_loss, len(scene.params["means"]), watch.seconds)
+        yield StepReport(
+            step=step,
+            t=t,
+            loss=loss.item(),
+            anchor_loss=anchor_loss,
+            evaluations=guidance.evaluations(t, prior.schedule),
+            num_gaussians=len(scene.params["means"]),
+            seconds=watch.seconds,
+        )

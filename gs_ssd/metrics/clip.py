@@ -3,8 +3,14 @@
 With unit features I(·) of a render and T(·) of a prompt:
 
     clip_similarity  cos(I_edit, T_target)
-    clip_direction   cos(I_edit − I_source, T_target − T_source), both renders from the same camera
+    clip_direction   cos(D, T_target − T_source), D = I_edit − I_source, both renders from the same camera
     retrieval_top1   share of views whose edited render is closest to the target among a list of prompts
+    clip_source_similarity      cos(I_edit, I_source): how much of the source is still there
+    clip_direction_consistency  cos(D, D') with the next view's D' (Instruct-NeRF2NeRF, Haque et al., ICCV 2023)
+
+The published script of Stable Score Distillation has habits that change its numbers; `compat=True` keeps them, for a
+comparison with its Table 1: pictures enter as 0-255 where [0, 1] is expected, transposed, resized without antialiasing,
+and the edits and the originals are two independent draws of 20 views, so that a direction compares different views.
 
 The offline default is the small dual encoder in data/judge, which never takes part in an edit; the same functions run
 on openai/clip-vit-large-patch14.
@@ -21,6 +27,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from gs_ssd.errors import UserError
 
+COMPAT_VIEWS, COMPAT_SEED = 20, 42
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -50,10 +57,17 @@ class Clip:
         return cls(model, tokenizer, device=device)
 
     @torch.no_grad()
-    def image_features(self, images: Tensor) -> Tensor:
-        """[B, D]; bicubic resize to the model's square, as the published evaluation does, with antialiasing."""
+    def image_features(self, images: Tensor, *, compat: bool = False) -> Tensor:
+        """[B, D]; bicubic resize to the model's square, as the published evaluation does, with antialiasing.
+
+        `compat` leaves out the antialiasing, transposes the pictures and scales them to 0-255 first.
+        """
         x = images.to(self.device).permute(0, 3, 1, 2)
-        x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
+        size = (self.size, self.size)
+        if compat:
+            x = F.interpolate(255 * x.transpose(2, 3), size, mode="bicubic", align_corners=False)
+        else:
+            x = F.interpolate(x, size, mode="bicubic", antialias=True).clamp(0, 1)
         return F.normalize(
             _tensor(self.model.get_image_features(pixel_values=(x - self.mean) / self.std)), dim=-1
         )
@@ -97,10 +111,38 @@ def clip_metrics(
     prompts = list(dict.fromkeys([target, source, *(candidates or [])]))
     image_before, image_after = clip.image_features(before), clip.image_features(after)
     text = clip.text_features(prompts)
-    metrics = {
+    delta = image_after - image_before
+    return {
         "clip_similarity": (image_after @ text[0]).mean().item(),
         "clip_similarity_before": (image_before @ text[0]).mean().item(),
-        "clip_direction": direction(image_after - image_before, (text[0] - text[1])[None]).mean().item(),
+        "clip_source_similarity": (image_after * image_before).sum(dim=-1).mean().item(),
+        "clip_direction": direction(delta, (text[0] - text[1])[None]).mean().item(),
+        "clip_direction_consistency": direction(delta, delta.roll(-1, dims=0)).mean().item(),
         "retrieval_top1": ((image_after @ text.T).argmax(dim=-1) == 0).float().mean().item(),
     }
-    return metrics
+
+
+def compat_metrics(
+    clip: Clip, *, before: Tensor, after: Tensor, source: str, target: str
+) -> dict[str, float]:
+    """clip_similarity and clip_direction as the published script computes them, of views [V, H, W, 3].
+
+    Raises UserError with fewer views than the 20 it draws.
+    """
+    if min(len(before), len(after)) < COMPAT_VIEWS:
+        raise UserError(
+            f"{len(after)} views are too few for the published script's habits, which draw {COMPAT_VIEWS}; "
+            f"set metrics.views={COMPAT_VIEWS} or more"
+        )
+    generator = torch.Generator().manual_seed(COMPAT_SEED)
+    drawn = [
+        images[torch.randperm(len(images), generator=generator)[:COMPAT_VIEWS]] for images in (before, after)
+    ]
+    image_before, image_after = (clip.image_features(images, compat=True) for images in drawn)
+    text = clip.text_features([target, source])
+    return {
+        "clip_similarity_compat": (image_after @ text[0]).mean().item(),
+        "clip_direction_compat": direction(image_after - image_before, (text[0] - text[1])[None])
+        .mean()
+        .item(),
+    }
