@@ -1,110 +1,260 @@
 """Run scenes × prompts × methods and put their metrics side by side.
 
-    python scripts/evaluate.py experiment=embedded_benchmark
-    python scripts/evaluate.py guidances=[ssd,dds] scenes=[face] overrides=[steps=300]
+    python scripts/evaluate.py experiment=embedded_benchmark guidance=all jobs=2
+    python scripts/evaluate.py experiment=embedded_benchmark guidance=[ssd,dds] scenes=[face] prompts=[clown] steps=60
+    python scripts/evaluate.py experiment=table1 data=my_captures jobs=1
+    python scripts/evaluate.py experiment=fig5
 
-Writes results.json, results.md and a grid of pictures per method; the runs themselves lie beside them.
+Values are YAML. Experiments lie in configs/evaluate/experiment, every setting in configs/evaluate/evaluate.yaml.
+Writes results.json, results.md and a page of pictures per scene to outputs/evaluate/<experiment>, or output_dir. The
+same command again goes on where an earlier one stopped.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
+import os
 import sys
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import hydra
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
-from PIL import Image
-from tqdm import tqdm
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-import train
-from gs_ssd.command_line import expand
+from gs_ssd.command_line import dotted_keys, explain, options
+from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.hydra_app import report_user_errors
-from gs_ssd.output.manifest import write_json
+from gs_ssd.hydra_app import check_whole_numbers, report_user_errors
+from gs_ssd.output.manifest import environment, write_json
 from gs_ssd.paths import CONFIGS
+from scripts.evaluation.report import (
+    prompt_table,
+    table,
+    target_lines,
+    trend_lines,
+    variant_table,
+    write_pages,
+)
+from scripts.evaluation.runs import Case, Run, do, plan
 
-COLUMNS = {
-    "retrieval_top1": "retrieval ↑",
-    "clip_similarity": "CLIP sim ↑",
-    "clip_direction": "direction ↑",
-    "background_psnr": "background dB ↑",
-    "seconds": "seconds",
-    "seconds_per_step": "s/step",
-}
+FOLDER = CONFIGS / "evaluate"
+
+
+def composed(arguments: Sequence[str]) -> DictConfig:
+    """The settings: evaluate.yaml, the experiment's file over it, `arguments` over both; raises UserError."""
+    base = OmegaConf.load(FOLDER / "evaluate.yaml")
+    assert isinstance(base, DictConfig)
+    for argument in arguments:
+        if "=" not in argument:
+            raise UserError(f"{argument!r} is no setting; settings are name=value, such as guidance=all")
+    try:
+        typed = OmegaConf.from_dotlist(list(arguments))
+        known = sorted(path.stem for path in (FOLDER / "experiment").glob("*.yaml"))
+        name = typed.get("experiment", base.experiment)
+        if name not in known:
+            raise UserError(f"no experiment is called {name!r}; there are: {', '.join(known)}")
+        OmegaConf.set_struct(base, True)
+        for group in ("methods", "variants", "sweep"):
+            OmegaConf.set_struct(base[group], False)
+        return OmegaConf.merge(base, OmegaConf.load(FOLDER / "experiment" / f"{name}.yaml"), typed)  # type: ignore[return-value]
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise UserError(explain(error, dotted_keys(OmegaConf.to_container(base)))) from error  # type: ignore[arg-type]
+
+
+def variants(cfg: DictConfig) -> dict[str, list[str]]:
+    """What is compared, by name, as settings of `train.py`; `guidance` picks from them."""
+    if cfg.sweep:
+        names, values = [key.rpartition(".")[2] for key in cfg.sweep], cfg.sweep.values()
+        known = {
+            " ".join(f"{name}={value:g}" for name, value in zip(names, point)): [
+                f"{key}={value}" for key, value in zip(cfg.sweep, point)
+            ]
+            for point in itertools.product(*values)
+        }
+    else:
+        known = {name: list(settings) for name, settings in (cfg.variants or cfg.methods).items()}
+    if cfg.guidance == "all":
+        return known
+    chosen = [cfg.guidance] if isinstance(cfg.guidance, str) else list(cfg.guidance)
+    if not (cfg.sweep or cfg.variants):
+        known |= {name: [f"guidance={name}"] for name in options("guidance") if name not in known}
+    unknown = [name for name in chosen if name not in known]
+    if unknown or not chosen:
+        raise UserError(f"guidance={','.join(map(str, unknown))} is none of: all, {', '.join(known)}")
+    return {name: known[name] for name in chosen}
+
+
+def cases(cfg: DictConfig) -> list[Case]:
+    """The scenes and prompts: those of `data`, where a folder is given, else the sample scenes."""
+    if cfg.data is not None:
+        return captured_cases(Path(str(cfg.data)).expanduser(), cfg.captures)
+    for group, names in (("scene", cfg.scenes), ("prompt", cfg.prompts)):
+        if not isinstance(names, ListConfig) or not names:
+            raise UserError(f"{group}s={names} must be a list, such as {group}s=[{options(group)[0]}]")
+    return [Case(s, p, (f"scene={s}", f"prompt={p}")) for s in cfg.scenes for p in cfg.prompts]
+
+
+def captured_cases(data: Path, captures: Iterable[DictConfig]) -> list[Case]:
+    """The listed captures that lie in `data`: folders of the scene's name with a splat and its cameras."""
+    if not data.is_dir():
+        raise UserError(f"data={data}: no such folder; it should hold a folder per scene")
+    found = []
+    for capture in captures:
+        folder = data / capture.scene
+        splats = sorted(file for kind in (".ply", ".splat", ".spz") for file in folder.rglob(f"*{kind}"))
+        splats = [file for file in splats if file.name not in ("points3D.ply", "input.ply", "sparse_pc.ply")]
+        if not folder.is_dir():
+            continue
+        if not splats:
+            raise UserError(f"{folder}: holds no splat (.ply, .splat or .spz); train one and put it there")
+        settings = (
+            f"scene.path={splats[-1]}",  # the last of point_cloud/iteration_*/ is the longest trained
+            f"scene.cameras={folder}",
+            f"prompt.source={capture.source}",
+            f"prompt.target={capture.target}",
+            f"scene.name={capture.scene}",
+            f"prompt.name={capture.prompt}",
+        )
+        found.append(Case(capture.scene, capture.prompt, settings))
+    if not found:
+        names = ", ".join(dict.fromkeys(capture.scene for capture in captures))
+        raise UserError(f"data={data} holds none of this experiment's scenes; it should have folders {names}")
+    return found
 
 
 def evaluate(cfg: DictConfig) -> int:
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    folder = Path(cfg.output_dir or Path("outputs") / "evaluate" / stamp)
-    jobs = [(g, s, p) for g in cfg.guidances for s in cfg.scenes for p in cfg.prompts]
-    rows = []
-    for guidance, scene, prompt in tqdm(jobs, desc="runs", unit="run"):
-        run_folder = folder / guidance / scene / prompt
-        choice = [f"scene={scene}", f"prompt={prompt}", f"guidance={guidance}", "no_edit_guard=false"]
-        overrides = expand([*choice, *cfg.overrides, f"output_dir={run_folder}"], cuda=False)
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            run_cfg = compose("train", overrides=overrides)
-        train.run(run_cfg)
-        metrics = json.loads((run_folder / "metrics.json").read_text())
-        rows.append({"guidance": guidance, "scene": scene, "prompt": prompt} | metrics)
-        write_json({"rows": rows}, folder / "results.json")
-    for guidance in cfg.guidances:
-        grid([folder / guidance / s / p / "before_after.png" for s in cfg.scenes for p in cfg.prompts],
-             folder / f"{guidance}.png")  # fmt: skip
-    report = markdown(rows, cfg.guidances, cfg.prompts)
-    with atomic_path(folder / "results.md") as temporary:
-        temporary.write_text(report)
-    print(f"{report}\nwritten to {folder}: results.json, results.md, a grid of pictures per method")
+    check_whole_numbers(cfg, "jobs", *["steps"] * (cfg.steps is not None))
+    if not cfg.rates or not all(isinstance(rate, int | float) and rate > 0 for rate in cfg.rates):
+        raise UserError(f"rates={cfg.rates} must be numbers above 0, such as rates=[0.5,1,2]")
+    folder = Path(str(cfg.output_dir or Path("outputs") / "evaluate" / cfg.experiment)).expanduser()
+    compared, everything = variants(cfg), cases(cfg)
+    own = cfg.sample_settings if cfg.data is None else cfg.capture_settings
+    steps = [] if cfg.steps is None else [f"steps={cfg.steps}"]
+    common = [*cfg.settings, *own, *steps, *cfg.overrides]
+    rates, trials = choose_rates(cfg, compared, everything, common, folder)
+    grid = {variant: [rate] for variant, rate in rates.items()}
+    runs = plan(compared, everything, rates=grid, common=common, folder=folder)
+    for _ in do(runs, jobs=cfg.jobs, label="edits"):
+        write_results(cfg, runs, rates, trials, folder)
+    text = write_results(cfg, runs, rates, trials, folder)
+    pages = write_pages(runs, folder)
+    print(f"{text}\nwritten to {folder}: results.json, results.md, {', '.join(page.name for page in pages)}")
     return 0
 
 
-def mean(rows: Sequence[dict], column: str) -> str:
-    values = [row[column] for row in rows if row[column] is not None]
-    return f"{fmean(values):.3f}" if values else "-"
+def choose_rates(
+    cfg: DictConfig,
+    compared: dict[str, list[str]],
+    everything: list[Case],
+    common: list[str],
+    folder: Path,
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """For each variant the rate whose edits have the highest mean clip_direction on the validation cases.
+
+    With it, what every rate got there, as rows.
+    """
+    if len(cfg.rates) == 1:
+        return dict.fromkeys(compared, cfg.rates[0]), []
+    scenes, prompts = cfg.validation.scenes, cfg.validation.prompts
+    subset = [c for c in everything if c.scene in scenes and c.prompt in prompts] or everything[:1]
+    grid = {variant: list(cfg.rates) for variant in compared}
+    runs = plan(compared, subset, rates=grid, common=common, folder=folder)
+    for _ in do(runs, jobs=cfg.jobs, label="choosing rates"):
+        pass
+    trials = [run.row() for run in runs]
+    if any(row["clip_direction"] is None for row in trials):
+        raise UserError(
+            "several rates need a judge to choose between them; set metrics.clip, or one of rates="
+        )
+    chosen = {}
+    for variant in compared:
+        own = {
+            rate: fmean(t["clip_direction"] for t in trials if (t["variant"], t["rate"]) == (variant, rate))
+            for rate in cfg.rates
+        }
+        chosen[variant] = max(own, key=own.__getitem__)
+    return chosen, trials
 
 
-def markdown(rows: Sequence[dict], guidances: Sequence[str], prompts: Sequence[str]) -> str:
-    """One table of methods, then one of prompts per method."""
-    lines = ["| method | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for guidance in guidances:
-        own = [row for row in rows if row["guidance"] == guidance]
-        lines.append(f"| {guidance} | " + " | ".join(mean(own, c) for c in COLUMNS) + " |")
-    for guidance in guidances:
-        lines += ["", f"{guidance} by prompt (mean over scenes):", ""]
-        lines += ["| prompt | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-        for prompt in prompts:
-            own = [row for row in rows if row["guidance"] == guidance and row["prompt"] == prompt]
-            lines.append(f"| {prompt} | " + " | ".join(mean(own, c) for c in COLUMNS) + " |")
+def write_results(
+    cfg: DictConfig, runs: list[Run], rates: dict[str, float], trials: list[dict[str, Any]], folder: Path
+) -> str:
+    """results.json and results.md of the runs that are finished; returns the latter's text."""
+    rows = [run.row() for run in runs if run.finished]
+    content = {
+        "experiment": OmegaConf.to_container(cfg, resolve=True),
+        "environment": environment(),
+        "rates": rates,
+        "validation": trials,
+        "rows": rows,
+    }
+    write_json(content, folder / "results.json")
+    text = markdown(cfg, runs, rows, rates, trials)
+    with atomic_path(folder / "results.md") as temporary:
+        temporary.write_text(text)
+    return text
+
+
+def markdown(
+    cfg: DictConfig,
+    runs: list[Run],
+    rows: list[dict[str, Any]],
+    rates: dict[str, float],
+    trials: list[dict[str, Any]],
+) -> str:
+    """The report's text."""
+    config = runs[0].config
+    columns = [c for c in cfg.columns if any(row.get(c) is not None for row in rows)] or list(cfg.columns)
+    threads = max((os.cpu_count() or 1) // cfg.jobs, 1)
+    lines = [
+        f"# {cfg.title}",
+        "",
+        f"{len(rows)} of {len(runs)} runs; each {config['steps']} steps of {config['views_per_step']} view(s), "
+        f"timesteps {config['timesteps']['_target_'].rpartition('.')[2]}, seed {config['seed']}, colours' rate "
+        f"{runs[0].config['optimizer']['rates']['sh0'] / runs[0].rate:g} × the row's; metrics over "
+        f"{config['metrics']['views']} views all around; prior {config['diffusion'].get('name')}; "
+        f"{os.cpu_count()} cores, {cfg.jobs} process(es) of {threads} thread(s).",
+        "",
+        *variant_table(rows, columns, rates),
+    ]
+    if cfg.published:
+        lines += ["", cfg.published.note, "", *table(cfg.published.headings, cfg.published.rows)]
+    if cfg.targets:
+        lines += ["", *target_lines(rows, cfg.targets, list(rates))]
+    if cfg.trends:
+        lines += ["", *trend_lines(rows, cfg.trends)]
+    if trials:
+        by_rate = [{**trial, "prompt": f"× {trial['rate']:g}"} for trial in trials]
+        edits = len({(trial["scene"], trial["prompt"]) for trial in trials})
+        lines += [
+            "",
+            f"The rate of each row is the best of {len(cfg.rates)} by mean direction on {edits} validation edits, "
+            "which are also part of the table:",
+            "",
+            *prompt_table(by_rate, "clip_direction", list(rates)),
+        ]
+    for column in cfg.by_prompt:
+        if any(row.get(column) is not None for row in rows):
+            lines += ["", *prompt_table(rows, column, list(rates))]
+    for note in cfg.notes:
+        lines += ["", note]
     return "\n".join(lines) + "\n"
 
 
-def grid(pictures: Sequence[Path], path: Path) -> None:
-    """The runs' contact sheets below each other."""
-    sheets = [Image.open(picture) for picture in pictures]
-    page = Image.new("RGB", (max(s.width for s in sheets), sum(s.height for s in sheets)), "white")
-    top = 0
-    for sheet in sheets:
-        page.paste(sheet, (0, top))
-        top += sheet.height
-    with atomic_path(path) as temporary:
-        page.save(temporary)
-
-
-@hydra.main(version_base="1.3", config_path=str(CONFIGS / "evaluate"), config_name="evaluate")
-def main(cfg: DictConfig) -> None:
-    code = report_user_errors(lambda: evaluate(cfg))
-    if code:
-        sys.exit(code)
+def main() -> int:
+    if any(argument in ("-h", "--help") for argument in sys.argv[1:]):
+        print(f"{__doc__}\n{(FOLDER / 'evaluate.yaml').read_text()}")
+        return 0
+    try:
+        return report_user_errors(lambda: evaluate(composed(sys.argv[1:])))
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""Many edits: what each of them is, which are done already, and the processes that do the others.
+
+A run is one edit: a variant (a method, or one setting of it) with a rate (of the colours, relative to the settings')
+on a case (a scene with a prompt). Its folder holds what `train.py` leaves, log.txt, and finished.json, which is written
+last and says what exactly was run. A run whose finished.json still fits is never done again, so an interrupted
+evaluation goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
+
+import train
+from gs_ssd.command_line import dotted_keys, expand, explain
+from gs_ssd.errors import UserError
+from gs_ssd.hydra_app import EXIT_BAD_INPUT, EXIT_NOT_FINITE, report_user_errors
+from gs_ssd.output.manifest import sha256, write_json
+from gs_ssd.paths import CONFIGS
+
+INPUTS = (("scene", "path"), ("scene", "parts"), ("diffusion", "path"), ("metrics", "clip"))
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is edited: a scene and a prompt, and the settings of `train.py` that choose them."""
+
+    scene: str
+    prompt: str
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One edit; `config` is `train.py`'s, resolved."""
+
+    variant: str
+    rate: float
+    case: Case
+    config: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config["output_dir"])
+
+    @property
+    def key(self) -> str:
+        """A digest of all that decides the result: the settings, and the files they name by their content."""
+        content = json.loads(json.dumps(self.config))
+        del content["output_dir"]
+        for group, name in INPUTS:
+            path = content[group].get(name)
+            if path and Path(path).exists():
+                content[group][name] = digest(path)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def finished(self) -> bool:
+        try:
+            return json.loads((self.folder / "finished.json").read_text())["key"] == self.key
+        except (OSError, ValueError, KeyError):
+            return False
+
+    def row(self) -> dict[str, Any]:
+        """The finished run's line of the results: what was run, its metrics, and whether its numbers held."""
+        code = json.loads((self.folder / "finished.json").read_text())["exit_code"]
+        what = {
+            "variant": self.variant,
+            "rate": self.rate,
+            "scene": self.case.scene,
+            "prompt": self.case.prompt,
+        }
+        metrics = json.loads((self.folder / "metrics.json").read_text())
+        return what | {"diverged": code == EXIT_NOT_FINITE} | metrics
+
+
+@lru_cache
+def digest(path: str) -> str:
+    """Of a file's content, or of a folder's files."""
+    if Path(path).is_file():
+        return sha256(path)
+    files = sorted(file for file in Path(path).rglob("*") if file.is_file())
+    return hashlib.sha256("".join(sha256(file) for file in files).encode()).hexdigest()
+
+
+def plan(
+    variants: dict[str, Sequence[str]],
+    cases: Sequence[Case],
+    *,
+    rates: dict[str, Sequence[float]],
+    common: Sequence[str],
+    folder: Path,
+) -> list[Run]:
+    """Every variant with each of its `rates` on every case; `common` are settings of all runs.
+
+    Raises UserError for settings that `train.py` doesn't know.
+    """
+    runs = []
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        for variant, overrides in variants.items():
+            for case in cases:
+                base = _compose([*case.overrides, *common, *overrides, "no_edit_guard=false"])
+                for rate in rates[variant]:
+                    place = (
+                        folder / "runs" / _file_name(variant) / f"rate_{rate:g}" / case.scene / case.prompt
+                    )
+                    config = json.loads(json.dumps(base)) | {"output_dir": str(place)}
+                    config["optimizer"]["rates"]["sh0"] *= rate
+                    runs.append(Run(variant, rate, case, config))
+    GlobalHydra.instance().clear()
+    return runs
+
+
+def _compose(overrides: Sequence[str]) -> dict[str, Any]:
+    overrides = expand(overrides, cuda=torch.cuda.is_available())
+    try:
+        cfg = compose("train", overrides=overrides)
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except (HydraException, OmegaConfBaseException) as error:
+        keys = OmegaConf.to_container(compose("train", overrides=["diffusion=embedded"]), resolve=False)
+        raise UserError(explain(error, dotted_keys(keys))) from error  # type: ignore[arg-type]
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.=+-]+", "_", text)
+
+
+def execute(run: Run) -> None:
+    """Do one run in this process; its output goes to log.txt. Raises UserError for bad input."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    log = run.folder / "log.txt"
+    with open(log, "w") as file, redirect_stdout(file), redirect_stderr(file):
+        code = report_user_errors(lambda: train.run(OmegaConf.create(run.config)))
+    if code == EXIT_BAD_INPUT:
+        last = [line for line in log.read_text().splitlines() if line.startswith("error: ")][-1]
+        raise UserError(
+            f"{run.variant} on {run.case.scene}, {run.case.prompt}: {last.removeprefix('error: ')}"
+        )
+    done = json.loads((run.folder / "run.json").read_text())["steps_done"]
+    if code == EXIT_NOT_FINITE or done == run.config["steps"]:  # else Ctrl-C ended it
+        write_json({"key": run.key, "exit_code": code}, run.folder / "finished.json")
+
+
+def start_worker(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; a step in progress still ends at once
+    torch.set_num_threads(threads)
+
+
+def do(runs: Sequence[Run], *, jobs: int, label: str) -> Iterator[Run]:
+    """Do the runs that aren't finished, `jobs` at a time, and yield each as it ends, with a bar and its ETA.
+
+    The cores are shared out evenly. Raises UserError for the first run with bad input.
+    """
+    todo = list({run.folder: run for run in runs if not run.finished}.values())
+    if len(todo) < len(runs):
+        print(f"{label}: {len(runs) - len(todo)} of {len(runs)} runs are finished already")
+    if not todo:
+        return
+    threads = max((os.cpu_count() or 1) // jobs, 1)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # the workers inherit it
+    pool = ProcessPoolExecutor(
+        min(jobs, len(todo)), mp_context=get_context("spawn"), initializer=start_worker, initargs=(threads,)
+    )
+    futures = {pool.submit(execute, run): run for run in todo}
+    try:
+        with tqdm(total=len(todo), desc=label, unit="run", smoothing=0.1) as bar:
+            for future in as_completed(futures):
+                future.result()
+                bar.update()
+                bar.set_postfix_str(f"{futures[future].variant} {futures[future].case.prompt}")
+                yield futures[future]
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"a process of jobs={jobs} was ended, perhaps for want of memory; the same command with fewer jobs goes on "
+            "where this one stopped"
+        ) from error
+    except KeyboardInterrupt:
+        print("stopping; the same command goes on where this one stopped", file=sys.stderr)
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
