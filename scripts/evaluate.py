@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -142,7 +142,8 @@ def evaluate(cfg: DictConfig) -> int:
     for _ in do(runs, jobs=cfg.jobs, label="edits"):
         write_results(cfg, runs, rates, trials, folder)
     text = write_results(cfg, runs, rates, trials, folder)
-    pages = write_pages(runs, folder)
+    per_row = len(list(cfg.sweep.values())[-1]) if len(cfg.sweep) > 1 else 0
+    pages = write_pages(runs, folder, per_row=per_row)
     print(f"{text}\nwritten to {folder}: results.json, results.md, {', '.join(page.name for page in pages)}")
     return 0
 
@@ -171,14 +172,19 @@ def choose_rates(
         raise UserError(
             "several rates need a judge to choose between them; set metrics.clip, or one of rates="
         )
-    chosen = {}
-    for variant in compared:
-        own = {
-            rate: fmean(t["clip_direction"] for t in trials if (t["variant"], t["rate"]) == (variant, rate))
-            for rate in cfg.rates
-        }
-        chosen[variant] = max(own, key=own.__getitem__)
-    return chosen, trials
+    return best_rates(trials), trials
+
+
+def best_rates(trials: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Each variant's rate with the highest mean clip_direction; of equals the first."""
+    directions: dict[str, dict[float, list[float]]] = {}
+    for trial in trials:
+        by_rate = directions.setdefault(trial["variant"], {})
+        by_rate.setdefault(trial["rate"], []).append(trial["clip_direction"])
+    return {
+        variant: max(by_rate, key=lambda rate: fmean(by_rate[rate]))
+        for variant, by_rate in directions.items()
+    }
 
 
 def write_results(

@@ -136,21 +136,41 @@ def pictures(run: Run, *, of: str = "edit", count: int = 2) -> Tensor:
     return torch.stack(list(render_views(renderer, shown_scene, views)))
 
 
-def write_pages(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """A page per scene: the source, then a row per variant; per prompt the front and the back."""
-    paths = []
+def write_pages(runs: Sequence[Run], folder: Path, *, per_row: int = 0) -> list[Path]:
+    """A page per scene: the source, then a row per variant; per prompt the front and the back.
+
+    With `per_row` a page per scene and prompt: the variants' fronts, so many in a row.
+    """
+    pages = {}
     for scene in dict.fromkeys(run.case.scene for run in runs):
         own = [run for run in runs if run.case.scene == scene]
-        prompts = list(dict.fromkeys(run.case.prompt for run in own))
-        rows = [(f"source; below it, from the left: {', '.join(prompts)}", [pictures(own[0], of="source")])]
-        for variant in dict.fromkeys(run.variant for run in own):
-            by_prompt = {run.case.prompt: run for run in own if run.variant == variant}
-            cells = [
-                pictures(by_prompt[p]) if p in by_prompt else torch.ones(2, TILE, TILE, 3) for p in prompts
-            ]
-            rows.append((variant, cells))
-        blank = torch.ones(2, TILE, TILE, 3)
-        sheets = [(label, torch.cat(cells + [blank] * (len(prompts) - len(cells)))) for label, cells in rows]
-        paths.append(folder / f"{scene}.png")
-        contact_sheet(sheets, paths[-1])
-    return paths
+        if not per_row:
+            pages[scene] = _by_variant(own)
+            continue
+        for prompt in dict.fromkeys(run.case.prompt for run in own):
+            pages[f"{scene}_{prompt}"] = _in_rows([run for run in own if run.case.prompt == prompt], per_row)
+    for name, rows in pages.items():
+        contact_sheet(rows, folder / f"{name}.png")
+    return [folder / f"{name}.png" for name in pages]
+
+
+def _by_variant(runs: Sequence[Run]) -> list[tuple[str, Tensor]]:
+    prompts = list(dict.fromkeys(run.case.prompt for run in runs))
+    source = torch.ones(2 * len(prompts), TILE, TILE, 3)
+    source[:2] = pictures(runs[0], of="source")
+    rows = [(f"source; below it, from the left: {', '.join(prompts)}", source)]
+    for variant in dict.fromkeys(run.variant for run in runs):
+        by_prompt = {run.case.prompt: run for run in runs if run.variant == variant}
+        rows.append((variant, torch.cat([pictures(by_prompt[prompt]) for prompt in prompts])))
+    return rows
+
+
+def _in_rows(runs: Sequence[Run], per_row: int) -> list[tuple[str, Tensor]]:
+    source = torch.ones(per_row, TILE, TILE, 3)
+    source[:1] = pictures(runs[0], of="source")[:1]
+    rows = [("source", source)]
+    for start in range(0, len(runs), per_row):
+        some = runs[start : start + per_row]
+        label = "  |  ".join(run.variant for run in some)
+        rows.append((label, torch.cat([pictures(run)[:1] for run in some])))
+    return rows

@@ -79,3 +79,30 @@ def test_background_is_what_the_editable_gaussians_do_not_cover():
     assert (
         edit_metrics(before=before, after=after, editable_alpha=None, **arguments)["background_psnr"] is None
     )
+
+
+def test_the_worst_of_the_parts_that_must_stay():
+    before = torch.full((1, 4, 4, 3), 0.5)
+    after = before.clone()
+    after[:, 1] += 0.1  # the skin
+    after[:, 3] = 1.0  # what the prompt names
+    rows = {"skin": 1, "clothes": 2}
+    kept = {name: torch.zeros(1, 4, 4) for name in rows}
+    for name, row in rows.items():
+        kept[name][:, row] = 1.0
+    arguments = {"clip": None, "source": "a", "target": "b", "candidates": [], "editable_alpha": None}
+    metrics = edit_metrics(before=before, after=after, kept=kept, **arguments)
+    assert metrics["unedited_psnr"] == pytest.approx(20)
+    assert metrics["unedited_psnr_by_part"]["clothes"] == 100
+    nowhere = {"skin": torch.full((1, 4, 4), 0.9)}  # no pixel is the part's alone
+    assert edit_metrics(before=before, after=after, kept=nowhere, **arguments)["unedited_psnr"] is None
+
+
+def test_bright_spots_are_new_burnt_out_pixels():
+    before = torch.full((1, 4, 4, 3), 0.5)
+    before[:, 0] = 1.0  # bright already
+    after = before.clone()
+    after[:, 1, :, 2] = 1.0  # one channel is enough
+    arguments = {"clip": None, "source": "a", "target": "b", "candidates": [], "editable_alpha": None}
+    assert edit_metrics(before=before, after=after, **arguments)["bright_spots"] == 0.25
+    assert edit_metrics(before=before, after=before, **arguments)["bright_spots"] == 0
