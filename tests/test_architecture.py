@@ -13,6 +13,10 @@ MAY_IMPORT = {
     "diffusion": {"errors", "diffusion"},
     "guidance": {"errors", "diffusion", "guidance"},
     "metrics": {"errors", "metrics", "diffusion"},
+    "benchmarks": {
+        *("errors", "files", "paths", "diffusion", "guidance"),
+        *("image2d", "metrics", "output", "benchmarks"),
+    },
     "edit": {"errors", "scene", "render", "diffusion", "guidance", "edit"},
     "image2d": {"errors", "files", "diffusion", "guidance", "image2d", "output"},
     "output": {"errors", "files", "scene", "render", "edit", "output", "metrics"},
