@@ -8,6 +8,7 @@ evaluation goes on where it stopped.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -67,7 +68,7 @@ class Run:
     @property
     def key(self) -> str:
         """A digest of all that decides the result: the settings, and the files they name by their content."""
-        content = json.loads(json.dumps(self.config))
+        content = copy.deepcopy(self.config)
         del content["output_dir"]
         for group, name in INPUTS:
             path = content[group].get(name)
@@ -114,32 +115,41 @@ def plan(
 ) -> list[Run]:
     """Every variant with each of its `rates` on every case; `common` are settings of all runs.
 
-    Raises UserError for settings that `train.py` doesn't know.
+    A variant may set anything but the scene and the prompt. So cases and variants are composed once each, not every
+    pair, which would take minutes. Raises UserError for settings that `train.py` doesn't know.
     """
+    for variant, overrides in variants.items():
+        if bad := [o for o in overrides if re.match(r"\+*(scene|prompt|experiment)\b", o)]:
+            raise UserError(
+                f"variant {variant} sets {bad[0]}; a variant can't choose the scene or the prompt"
+            )
+    chosen = {case: _compose((*case.overrides, *common)) for case in cases}
     runs = []
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        for variant, overrides in variants.items():
-            for case in cases:
-                base = _compose([*case.overrides, *common, *overrides, "no_edit_guard=false"])
-                for rate in rates[variant]:
-                    place = (
-                        folder / "runs" / _file_name(variant) / f"rate_{rate:g}" / case.scene / case.prompt
-                    )
-                    config = json.loads(json.dumps(base)) | {"output_dir": str(place)}
-                    config["optimizer"]["rates"]["sh0"] *= rate
-                    runs.append(Run(variant, rate, case, config))
-    GlobalHydra.instance().clear()
+    for variant, overrides in variants.items():
+        method = _compose((*cases[0].overrides, *common, *overrides, "no_edit_guard=false"))
+        for case in cases:
+            for rate in rates[variant]:
+                place = folder / "runs" / _file_name(variant) / f"rate_{rate:g}" / case.scene / case.prompt
+                config = copy.deepcopy(method | {name: chosen[case][name] for name in ("scene", "prompt")})
+                config["output_dir"] = str(place)
+                config["optimizer"]["rates"]["sh0"] *= rate
+                runs.append(Run(variant, rate, case, config))
     return runs
 
 
-def _compose(overrides: Sequence[str]) -> dict[str, Any]:
-    overrides = expand(overrides, cuda=torch.cuda.is_available())
-    try:
-        cfg = compose("train", overrides=overrides)
-        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
-    except (HydraException, OmegaConfBaseException) as error:
-        keys = OmegaConf.to_container(compose("train", overrides=["diffusion=embedded"]), resolve=False)
-        raise UserError(explain(error, dotted_keys(keys))) from error  # type: ignore[arg-type]
+@lru_cache
+def _compose(overrides: tuple[str, ...]) -> dict[str, Any]:
+    """`train.py`'s configuration, resolved."""
+    expanded = expand(overrides, cuda=torch.cuda.is_available())
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        try:
+            cfg = compose("train", overrides=expanded)
+            return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+        except (HydraException, OmegaConfBaseException) as error:
+            known = OmegaConf.to_container(compose("train", overrides=["diffusion=embedded"]), resolve=False)
+            raise UserError(explain(error, dotted_keys(known))) from error  # type: ignore[arg-type]
+        finally:
+            GlobalHydra.instance().clear()
 
 
 def _file_name(text: str) -> str:

@@ -1,0 +1,286 @@
+"""The evaluation: what is run, what is skipped, and what the report says of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from PIL import Image
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+import train
+from gs_ssd.command_line import options
+from gs_ssd.errors import UserError
+from gs_ssd.paths import CONFIGS
+from gs_ssd.scene import find_frame, orbit, save_gaussians
+from scripts.evaluate import FOLDER, best_rates, cases, composed, evaluate, variants
+from scripts.evaluation.report import prompt_table, target_lines, trend_lines, variant_table
+from scripts.evaluation.runs import Case, plan
+from tests.scene.layouts import transforms
+from tests.synthetic import random_gaussians
+
+FAST = [
+    "diffusion=tiny",
+    "device=cpu",
+    "resolution=64",
+    "steps=2",
+    "metrics.views=3",
+    "metrics.size=32",
+    "render.frames=2",
+    "render.size=32",
+    "render.sheet_views=2",
+    "render.sheet_size=32",
+]
+
+
+@pytest.fixture(scope="module")
+def ball(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("scene") / "ball.ply"
+    save_gaussians(random_gaussians(300, sh_degree=0), path)
+    return path
+
+
+def ball_case(path: Path, prompt: str = "clown") -> Case:
+    return Case("ball", prompt, (f"scene={path}", "prompt.source=a man", f"prompt.target=a {prompt}"))
+
+
+def planned(ball: Path, folder: Path, *settings: str):
+    return plan(
+        {"ssd": ["guidance=ssd"], "dds": ["guidance=dds"]},
+        [ball_case(ball)],
+        rates={"ssd": [1.0], "dds": [0.5, 1.0]},
+        common=[*FAST, *settings],
+        folder=folder,
+    )
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_is_made_of_settings_that_exist(path, tmp_path):
+    cfg = composed([f"experiment={path.stem}", "guidance=all"])
+    own = [*cfg.settings, *cfg.sample_settings]
+    compared = variants(cfg)
+    rates = {name: [1.0] for name in compared}
+    runs = plan(compared, cases(cfg)[:1], rates=rates, common=own, folder=tmp_path)
+    assert len({run.key for run in runs}) == len(compared)  # no two variants are the same
+    named = {name for trend in cfg.trends for name in trend.grows}
+    assert named <= set(compared)
+    assert {t.metric for t in [*cfg.trends, *cfg.targets]} <= set(cfg.columns)
+    assert {prompt for target in cfg.targets for prompt in target.prompts} <= set(cfg.prompts)
+    assert set(cfg.prompts) <= set(options("prompt"))
+
+
+def test_all_methods_but_the_one_for_another_prior():
+    guidances = {
+        name for settings in composed([]).methods.values() for name in settings if "guidance=" in name
+    }
+    assert guidances == {f"guidance={name}" for name in options("guidance") if name != "ssd_ip2p"}
+
+
+def test_a_rate_scales_the_colours(ball, tmp_path):
+    runs = planned(ball, tmp_path)
+    sh0 = [run.config["optimizer"]["rates"]["sh0"] for run in runs]
+    assert sh0 == pytest.approx([0.01, 0.005, 0.01])
+    assert len({run.folder for run in runs}) == 3
+
+
+def test_a_pair_is_composed_as_a_whole(ball, tmp_path):
+    cases = [ball_case(ball), Case("face", "gold", ("scene=face", "prompt=gold"))]
+    variants = {"csd": ["guidance=csd", "guidance.w_b=3"]}
+    _, pair = plan(variants, cases, rates={"csd": [1.0]}, common=FAST, folder=tmp_path)
+    settings = ["scene=face", "prompt=gold", *FAST, *variants["csd"], "no_edit_guard=false"]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        whole = OmegaConf.to_container(compose("train", overrides=settings), resolve=True)
+    assert pair.config == whole | {"output_dir": str(pair.folder)}
+    with pytest.raises(UserError, match="variant far sets scene"):
+        plan({"far": ["scene.radius=9"]}, cases, rates={"far": [1.0]}, common=FAST, folder=tmp_path)
+
+
+def test_a_run_is_known_by_its_settings_and_its_files(ball, tmp_path):
+    run = planned(ball, tmp_path / "a")[0]
+    assert run.key == planned(ball, tmp_path / "b")[0].key
+    assert run.key != planned(ball, tmp_path / "a", "seed=1")[0].key
+    copy = Path(shutil.copy(ball, tmp_path / "ball.ply"))
+    moved = planned(copy, tmp_path / "a")[0]
+    assert moved.key == run.key  # the same scene in another place
+    other = tmp_path / "other" / "ball.ply"
+    save_gaussians(random_gaussians(300, sh_degree=0, seed=1), other)
+    assert planned(other, tmp_path / "a")[0].key != run.key
+
+
+@pytest.fixture(scope="module")
+def captures(tmp_path_factory) -> Path:
+    """Two captures as nerfstudio writes them, each with a splat."""
+    data = tmp_path_factory.mktemp("my captures")
+    scene = random_gaussians(300, sh_degree=0)
+    views = orbit(find_frame(scene), 5, width=64, height=64)
+    flip = torch.diag(torch.tensor([1.0, -1, -1, 1]))
+    poses = [(torch.linalg.inv(viewmat) @ flip).numpy() for viewmat in views.viewmats]
+    for name in ("person", "bear"):
+        save_gaussians(scene, data / name / "point_cloud" / "iteration_7000" / "point_cloud.ply")
+        focal = views.Ks[0, 0, 0].item()
+        (data / name / "transforms.json").write_bytes(transforms(poses, fl_x=focal, w=64, h=64))
+    return data
+
+
+@pytest.fixture(scope="module")
+def evaluated(captures, tmp_path_factory) -> tuple[list[str], Path]:
+    """Two methods with two rates on the captures, by two processes."""
+    folder = tmp_path_factory.mktemp("results")
+    # The miniature knows no words, so the judge is the one that ships.
+    overrides = [*FAST[:3], *FAST[4:], "metrics.views=20", "metrics.clip=data/judge"]
+    arguments = [
+        "experiment=table1",
+        f"data={captures}",
+        "guidance=[ssd,dds]",
+        "rates=[1,2]",
+        "steps=2",
+        "jobs=2",
+        f"overrides=[{','.join(overrides)}]",
+        f"output_dir={folder}",
+    ]
+    assert evaluate(composed(arguments)) == 0
+    return arguments, folder
+
+
+def test_results_of_a_grid(evaluated):
+    _, folder = evaluated
+    results = json.loads((folder / "results.json").read_text())
+    assert len(results["rows"]) == 2 * 2 and not any(row["diverged"] for row in results["rows"])
+    assert {(row["scene"], row["prompt"]) for row in results["rows"]} == {
+        ("person", "pineapple"),
+        ("bear", "panda"),
+    }
+    assert results["rates"] == best_rates(results["validation"])
+    assert all(row["rate"] == results["rates"][row["variant"]] for row in results["rows"])
+    assert all(row["evaluations_per_step"] == 4 for row in results["rows"])
+    text = (folder / "results.md").read_text()
+    assert "| ssd |" in text and "| SSD | 0.1846 | 0.0773 | 41.81 |" in text
+    for page in ("person", "bear"):
+        Image.open(folder / f"{page}.png").verify()
+
+
+def test_the_same_command_again_runs_nothing(evaluated, capsys):
+    arguments, folder = evaluated
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/**/edited.ply")}
+    assert evaluate(composed(arguments)) == 0
+    assert "4 of 4 runs are finished already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("runs/**/edited.ply")} == before
+
+
+def test_an_interrupted_grid_goes_on_where_it_stopped(evaluated, capsys):
+    arguments, folder = evaluated
+    rates = json.loads((folder / "results.json").read_text())["rates"]
+    lost = folder / "runs" / "dds" / f"rate_{rates['dds']:g}" / "person" / "pineapple"
+    (lost / "finished.json").unlink()
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/**/edited.ply")}
+    assert evaluate(composed(arguments)) == 0
+    assert "3 of 4 runs are finished already" in capsys.readouterr().out
+    changed = [p for p in folder.glob("runs/**/edited.ply") if p.stat().st_mtime_ns != before[p]]
+    assert changed == [lost / "edited.ply"]
+
+
+@pytest.mark.parametrize(
+    "settings, count",
+    [
+        (["guidance=ssd"], 4),
+        (["guidance=ssd", "guidance.w_e=0"], 3),
+        (["guidance=ssd", "guidance.w_e=0", "guidance.w_t=0"], 2),
+        (["guidance=dds"], 4),
+        (["guidance=csd"], 2),
+        (["guidance=csd", "guidance.w_b=3"], 3),
+        (["guidance=sds"], 2),
+        (["guidance=nfsd", "timesteps.ratio_max=0.19"], 2),
+        (["guidance=nfsd", "timesteps.ratio_min=0.3"], 3),
+        (["guidance=pds"], 4),
+    ],
+)
+def test_the_reported_evaluations_are_those_of_the_network(settings, count, ball, tmp_path):
+    batches = []
+
+    def count_batch(module, arguments) -> None:
+        if isinstance(module, UNet2DConditionModel):
+            batches.append(len(arguments[0]))
+
+    (run,) = plan({"x": settings}, [ball_case(ball)], rates={"x": [1.0]}, common=FAST, folder=tmp_path)
+    hook = register_module_forward_pre_hook(count_batch)
+    try:
+        assert train.run(OmegaConf.create(run.config)) == 0
+    finally:
+        hook.remove()
+    assert batches == [count] * 2  # one call per step
+    assert json.loads((run.folder / "metrics.json").read_text())["evaluations_per_step"] == count
+
+
+def test_best_rate():
+    trials = [
+        {"variant": "a", "rate": 1, "clip_direction": 0.1},
+        {"variant": "a", "rate": 1, "clip_direction": 0.5},
+        {"variant": "a", "rate": 2, "clip_direction": 0.4},
+        {"variant": "b", "rate": 1, "clip_direction": 0.0},
+        {"variant": "b", "rate": 2, "clip_direction": 0.2},
+    ]
+    assert best_rates(trials) == {"a": 2, "b": 2}
+
+
+ROWS = [
+    {"variant": "a", "prompt": "clown", "diverged": False, "source_psnr": 20.0, "bright_spots": 0.01},
+    {"variant": "a", "prompt": "gold", "diverged": True, "source_psnr": 30.0, "bright_spots": 0.03},
+    {"variant": "b", "prompt": "clown", "diverged": False, "source_psnr": 26.0, "bright_spots": None},
+]
+
+
+def test_tables():
+    lines = variant_table(ROWS, ["source_psnr", "bright_spots"], {"a": 1.0, "b": 0.5})
+    assert lines[2:] == ["| a (1 of 2 runs broke off) | 1 | 2 | 25.0 | 2.00 |", "| b | 0.5 | 1 | 26.0 | - |"]
+    assert prompt_table(ROWS, "source_psnr", ["a", "b"])[2:] == ["| a | 20.0 | 30.0 |", "| b | 26.0 | - |"]
+
+
+def test_trends_and_targets():
+    def verdict(*grows: str, metric: str = "source_psnr") -> str:
+        return trend_lines(ROWS, [{"claim": "c", "metric": metric, "grows": grows}])[0]
+
+    assert verdict("a", "b").startswith("* c: holds (source dB ↑ a: 25.0, b: 26.0)")
+    assert "**does not hold**" in verdict("b", "a") and "**does not hold**" in verdict("a", "a")
+    assert "not measured" in verdict("a", "b", metric="bright_spots")
+    target = {"claim": "kept", "metric": "source_psnr", "prompts": ["clown"], "at_least": 25}
+    missed, met = target_lines(ROWS, [target], ["a", "b"])
+    assert "**missed** by a (20.0)" in missed and "met by b (26.0)" in met
+
+
+BAD = {
+    "experiment=nope": "no experiment is called 'nope'; there are: embedded_benchmark",
+    "guidance=sdd": "guidance=sdd is none of: all, ssd",
+    "stepz=3": "no setting is called stepz (did you mean steps?)",
+    "rates=[0]": r"rates=[0] must be numbers above 0",
+    "rates=fast": "rates=fast must be numbers above 0",
+    "jobs=0": "jobs=0 must be a whole number",
+    "data=/nowhere": "data=/nowhere: no such folder",
+    "overrides=[stepp=3]": "no setting is called stepp",
+    "scenes=[fase]": "no scene is called 'fase' (did you mean face?)",
+    "prompts=clown": "prompts=clown must be a list",
+    "all": "'all' is no setting",
+}
+
+
+@pytest.mark.parametrize("argument", BAD)
+def test_bad_input(argument, tmp_path):
+    with pytest.raises(UserError) as caught:
+        evaluate(composed(["guidance=[ssd]", "rates=[1]", f"output_dir={tmp_path / 'out'}", argument]))
+    assert BAD[argument] in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_captures(tmp_path):
+    with pytest.raises(
+        UserError, match="holds none of this experiment's scenes; it should have folders face"
+    ):
+        cases(composed(["experiment=table1", f"data={tmp_path}"]))
+    (tmp_path / "face").mkdir()
+    with pytest.raises(UserError, match="face: holds no splat"):
+        cases(composed(["experiment=table1", f"data={tmp_path}"]))
