@@ -139,10 +139,13 @@ def check_composition(config_name: str, overrides: list[str]) -> None:
 def launch(job: Callable[[DictConfig], int], config_name: str) -> int:
     """Run `job` on configs/<config_name>.yaml with the overrides of the command line; returns the exit code."""
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-    flags = [argument for argument in sys.argv[1:] if argument.startswith("-")]
-    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    flags: list[str] = []
+    overrides = sys.argv[1:]
+    if any(argument.startswith("-") for argument in overrides):  # Hydra's: --help, --cfg job, --multirun
+        flags = [argument for argument in overrides if argument.startswith("-") or "=" not in argument]
+        overrides = [argument for argument in overrides if argument not in flags]
     overrides = expand(overrides, cuda=torch.cuda.is_available())
-    if not flags:  # --help and --multirun are Hydra's
+    if not flags:
         code = report_user_errors(lambda: check_composition(config_name, overrides))
         if code:
             return code

@@ -150,3 +150,9 @@ def test_bad_input_is_one_line_and_exit_code_2(override, scene_path, tmp_path, m
     assert code == 2
     assert len(lines) == 1 and lines[0].startswith("error: ") and BAD[override] in lines[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_hydras_own_flags_keep_their_values(scene_path):
+    shown = train(f"scene={scene_path}", "--cfg", "job", "diffusion=embedded", "--resolve")
+    assert shown.returncode == 0, shown.stderr
+    assert "ratio_min: 0.2" in shown.stdout  # what the prior brings is resolved
