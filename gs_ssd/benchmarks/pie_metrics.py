@@ -12,7 +12,9 @@ judge_whole, judge_edited. Those are never comparable with published numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -90,16 +92,13 @@ class PieMetrics:
         return values | self._background(after * (1 - edited), before * (1 - edited), empty=bool(mask.all()))
 
     def _background(self, after: Tensor, before: Tensor, *, empty: bool) -> dict[str, float | None]:
-        names = ["psnr", "mse", "ssim"]
-        names += ["lpips"] * (self.lpips is not None)
-        names += ["judge_distance"] * (self.structure_name == "judge_structure")
-        if empty:
-            return dict.fromkeys(names)
-        measures = {
-            "psnr": lambda: min(psnr(after, before), 100.0),  # equal pictures would make a mean infinite
-            "mse": lambda: mse(after, before),
-            "ssim": lambda: ssim(after, before),
-            "lpips": lambda: self.lpips and self.lpips(after, before),
-            "judge_distance": lambda: judge_distance(self.vision, after, before),
+        measures: dict[str, Callable[[Tensor, Tensor], float]] = {
+            "psnr": lambda x, y: min(psnr(x, y), 100.0),  # equal pictures would make a mean infinite
+            "mse": mse,
+            "ssim": ssim,
         }
-        return {name: measures[name]() for name in names}
+        if self.lpips is not None:
+            measures["lpips"] = self.lpips
+        if self.structure_name == "judge_structure":
+            measures["judge_distance"] = partial(judge_distance, self.vision)
+        return {name: None if empty else measure(after, before) for name, measure in measures.items()}

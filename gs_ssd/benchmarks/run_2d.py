@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def evaluate_pie_bench(
         clip, structure: folder or hub name of the CLIP model and of the ViT (facebook/dino-vitb8); None: the judge.
         lpips: measure LPIPS; where it can't be had its column stays empty and a line says what is missing.
         compat: the published structure distance's habit of feeding 0-255.
-        settings: what else the edits depend on.
+        settings: what else the edits depend on, by name; a later run may add names but not change them.
 
     Raises UserError for bad data, and for an output folder with edits from other settings.
     """
@@ -81,7 +82,8 @@ def evaluate_pie_bench(
     _check_settings(
         folder,
         {"data": str(source.resolve()), "prior": prior.name, "resolution": prior.resolution}
-        | {"steps": steps, "rate": edit.rate, "seed": seed, "settings": dict(settings or {})},
+        | {"steps": steps, "rate": edit.rate, "seed": seed}
+        | dict(settings or {}),
     )
     notes = _notes(data, prior, clip, structure)
     device, distance = prior.embed([""]).device, None
@@ -95,10 +97,10 @@ def evaluate_pie_bench(
     rows = []
     jobs = [(name, make, item) for name, make in guidances.items() for item in items]
     for name, make, item in tqdm(jobs, desc="edits", unit="image"):
-        done = _edited(folder / name, item, lambda make=make, item=item: edit(make(), item))
+        done = _edited(folder / name, item, partial(edit, make, item))
         before = load_image(item.image, factor=prior.factor, size=prior.resolution)
         after = load_image(folder / name / f"{item.key}.png")
-        values = measure(before, after, fit_mask(item.mask, after.shape[1:3]), item.target)
+        values = measure(before, after, fit_mask(item.mask, *after.shape[1:3]), item.target)
         about = {"guidance": name, "key": item.key, "category": item.category, "target": item.target}
         rows.append(about | values | done)
     _write(folder, rows, items, list(guidances), source, prior, notes)
@@ -114,10 +116,10 @@ class Editor:
         self.prior, self.timesteps = prior, timesteps
         self.steps, self.rate, self.seed = steps, rate, seed
 
-    def __call__(self, guidance: Guidance, item: PieItem) -> tuple[Tensor, dict[str, Any]]:
+    def __call__(self, make: Callable[[], Guidance], item: PieItem) -> tuple[Tensor, dict[str, Any]]:
         """The edited picture [1, H, W, 3], and the steps it took and what ended them early."""
         torch.manual_seed(self.seed)  # for guidances with networks of their own
-        prior = self.prior
+        prior, guidance = self.prior, make()
         rgb = load_image(item.image, factor=prior.factor, size=prior.resolution)
         text = Conditions.encode(
             prior, target=item.target, source=item.source, negative=guidance.negative_prompt
@@ -156,9 +158,9 @@ def spread(items: Sequence[PieItem], limit: int | None) -> list[PieItem]:
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def fit_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
-    """The mask at another size (height, width), bool: a pixel may change where any of those it came from may."""
-    area = F.adaptive_avg_pool2d(mask[None, None].float(), tuple(size))
+def fit_mask(mask: Tensor, height: int, width: int) -> Tensor:
+    """The mask at another size [height, width], bool: a pixel may change where any of those it came from may."""
+    area = F.adaptive_avg_pool2d(mask[None, None].float(), (height, width))
     return area[0, 0] > 0
 
 
@@ -179,11 +181,12 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     settings = json.loads(json.dumps(settings, default=str))
     if path.is_file():
         known = json.loads(path.read_text())
-        changed = [name for name in settings if known.get(name) != settings[name]]
+        changed = [name for name in settings if name in known and known[name] != settings[name]]
         if changed:
             raise UserError(
                 f"{folder} holds edits with another {', '.join(changed)}; choose another output_dir, or remove it"
             )
+        settings = known | settings
     write_json(settings, path)
 
 

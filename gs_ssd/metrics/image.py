@@ -36,4 +36,6 @@ def ssim(image: Tensor, reference: Tensor) -> float:
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     pair = image.permute(0, 3, 1, 2), reference.permute(0, 3, 1, 2)
-    return structural_similarity_index_measure(*pair, data_range=1.0).item()
+    similarity = structural_similarity_index_measure(*pair, data_range=1.0)
+    assert isinstance(similarity, Tensor)  # a tuple where the whole map is asked for
+    return similarity.item()

@@ -27,5 +27,5 @@ def structure_distance(vision: Vision, image: Tensor, reference: Tensor, *, comp
     `compat` does as the published evaluation: pixels in 0-255 enter a normalisation meant for [0, 1], after a resize
     without antialiasing.
     """
-    pair = [self_similarity(vision.keys(x, compat=compat)) for x in (image, reference)]
-    return F.mse_loss(*pair).item()
+    x, y = (self_similarity(vision.keys(picture, compat=compat)) for picture in (image, reference))
+    return F.mse_loss(x, y).item()

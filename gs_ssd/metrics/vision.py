@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedModel
 
 from gs_ssd.errors import UserError
 from gs_ssd.metrics import clip
@@ -24,7 +24,7 @@ class Vision:
     Raises UserError when the model has no attention keys.
     """
 
-    def __init__(self, model: nn.Module, *, device: torch.device | str = "cpu") -> None:
+    def __init__(self, model: PreTrainedModel, *, device: torch.device | str = "cpu") -> None:
         config = model.config
         paired = hasattr(model, "vision_model")  # the vision half of a CLIP
         self.model: nn.Module = (

@@ -1,0 +1,122 @@
+"""The 2D benchmark from a folder to its tables, with a prior whose edits are known."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from gs_ssd.benchmarks.run_2d import evaluate_pie_bench, fit_mask, spread
+from gs_ssd.diffusion.gaussian_prior import GaussianPrior
+from gs_ssd.diffusion.timesteps import Linear
+from gs_ssd.errors import UserError
+from gs_ssd.guidance import DDS
+from gs_ssd.image2d import load_image
+from tests.benchmarks.pie_layout import entry, write
+
+SIDE = 32
+SOURCE, TARGET = "a round cake on a table", "a square cake on a table"
+SHIFT = 0.1
+
+
+@pytest.fixture
+def prior() -> GaussianPrior:
+    """Pictures of the target are 0.1 brighter than those of the source, all over."""
+    grey = torch.full((3, SIDE, SIDE), 0.5)
+    return GaussianPrior({SOURCE: grey, TARGET: grey + SHIFT, "": grey})
+
+
+@pytest.fixture
+def data(tmp_path):
+    entries = {"200": entry("a.jpg"), "900": entry("b.jpg", editing_type_id="9", mask=[0, 512 * 512])}
+    return write(tmp_path / "pie", entries)
+
+
+def evaluate(data, prior, folder, guidances=None, **settings):
+    settings = {"steps": 200, "timesteps": Linear()} | settings
+    guidances = guidances or {"dds": lambda: DDS(s=1)}
+    return evaluate_pie_bench(data, guidances, prior=prior, output_dir=folder, **settings)
+
+
+def test_a_known_edit_has_known_numbers(data, prior, tmp_path):
+    """DDS moves a picture by the difference of the prompts' pictures: by 0.1 wherever the mask keeps it."""
+    rows = evaluate(data, prior, tmp_path / "out")
+    assert [(row["guidance"], row["key"], row["category"]) for row in rows] == [
+        ("dds", "200", 2),
+        ("dds", "900", 9),
+    ]
+    before = load_image(data / "annotation_images/a.jpg", size=SIDE)
+    after = load_image(tmp_path / "out/dds/200.png")
+    torch.testing.assert_close(after, before + SHIFT, atol=3 / 255, rtol=0)
+    # At 32 pixels the mask is the border and the one block that rows 100-102, columns 50-59 lie in.
+    share = 1 - (4 * (SIDE - 1) + 1) / SIDE**2
+    assert rows[0]["mse"] == pytest.approx(SHIFT**2 * share, rel=0.05)
+    assert rows[1]["mse"] is None
+    assert rows[0]["steps_done"] == 200 and rows[0]["error"] is None
+
+
+def test_what_it_writes(data, prior, tmp_path):
+    rows = evaluate(data, prior, tmp_path, steps=2)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["rows"] == rows
+    assert set(results["by_category"]["dds"]) == {"add object", "change style"}
+    assert results["means"]["dds"]["mse"] == rows[0]["mse"]
+    assert results["scales"]["mse"] == 1e4
+    report = (tmp_path / "results.md").read_text()
+    assert f"| dds | 2 | - | - | {rows[0]['mse'] * 1e4:.2f} |" in report
+    assert "| SSD (published) |" in report
+    assert load_image(tmp_path / "grid.png").shape[2] > 2 * 192
+
+
+def test_it_goes_on_where_it_stopped(data, prior, tmp_path):
+    first = evaluate(data, prior, tmp_path, steps=2, limit=1)
+    marked = json.loads((tmp_path / "dds/200.json").read_text()) | {"seconds": 123.0}
+    (tmp_path / "dds/200.json").write_text(json.dumps(marked))
+    both = evaluate(data, prior, tmp_path, steps=2)
+    assert len(first) == 1 and len(both) == 2
+    assert both[0]["seconds"] == 123.0  # not edited again
+    assert both[0]["mse"] == first[0]["mse"]
+
+
+def test_the_order_and_the_company_change_nothing(data, prior, tmp_path):
+    alone = evaluate(data, prior, tmp_path / "alone", steps=3, limit=1)
+    guidances = {"other": lambda: DDS(s=2), "dds": lambda: DDS(s=1)}
+    company = evaluate(data, prior, tmp_path / "company", guidances, steps=3)
+    assert alone[0]["mse"] == next(row for row in company if row["guidance"] == "dds")["mse"]
+
+
+def test_other_settings_need_another_folder(data, prior, tmp_path):
+    evaluate(data, prior, tmp_path, steps=2, settings={"dds": {"s": 1}})
+    evaluate(data, prior, tmp_path, steps=2, settings={"other": {"s": 1}})  # a new name is welcome
+    with pytest.raises(UserError, match="holds edits with another steps; choose another output_dir"):
+        evaluate(data, prior, tmp_path, steps=3)
+    with pytest.raises(UserError, match="another dds"):
+        evaluate(data, prior, tmp_path, steps=2, settings={"dds": {"s": 2}})
+
+
+def test_bad_input_is_said_before_any_work(data, prior, tmp_path):
+    with pytest.raises(UserError, match=r"holds no mapping_file\.json"):
+        evaluate(tmp_path, prior, tmp_path / "out")
+    with pytest.raises(UserError, match="no guidance to evaluate"):
+        evaluate_pie_bench(data, {}, prior=prior, timesteps=Linear(), output_dir=tmp_path / "out")
+    with pytest.raises(UserError, match="limit=0"):
+        evaluate(data, prior, tmp_path / "out", limit=0)
+    with pytest.raises(UserError, match="can't load the CLIP model nowhere"):
+        evaluate(data, prior, tmp_path / "out", clip="nowhere")
+    assert not (tmp_path / "out/dds").exists()
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(None, [0, 1, 2, 3, 4, 5, 6]), (9, range(7)), (3, [0, 2, 4]), (1, [0])]
+)
+def test_spread(limit, expected):
+    assert spread(list(range(7)), limit) == list(expected)
+
+
+def test_a_small_mask_holds_all_that_may_change():
+    mask = torch.zeros(512, 512, dtype=torch.bool)
+    mask[9, 17] = True
+    small = fit_mask(mask, 64, 64)
+    assert small.nonzero().tolist() == [[1, 2]]
+    assert torch.equal(fit_mask(mask, 512, 512), mask)
