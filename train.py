@@ -36,6 +36,7 @@ from gs_ssd.hydra_app import (
 )
 from gs_ssd.metrics.clip import Clip
 from gs_ssd.metrics.edit import PURE, edit_metrics
+from gs_ssd.metrics.lpips import Lpips
 from gs_ssd.metrics.view_consistency import warp_psnr
 from gs_ssd.output.manifest import environment, peak_memory_mb, sha256, write_json
 from gs_ssd.output.results import Videos, make_output_dir, write_results
@@ -91,6 +92,12 @@ def measure(
             clip = Clip.from_pretrained(cfg.metrics.clip, device=device)
         except UserError as error:
             print(f"warning: no CLIP metrics: {error}", file=sys.stderr)
+    lpips = None
+    if cfg.metrics.lpips:
+        try:
+            lpips = Lpips(device=device)
+        except UserError as error:
+            print(f"warning: {error}", file=sys.stderr)
     cameras = turntable(
         frame,
         cfg.metrics.views,
@@ -126,6 +133,7 @@ def measure(
         candidates=prompt_targets(cfg),
         kept=kept,
         compat=cfg.metrics.compat,
+        lpips=lpips,
     )
     return metrics | {
         "view_consistency": consistency["after"],

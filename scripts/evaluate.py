@@ -3,10 +3,11 @@
     python scripts/evaluate.py experiment=embedded_benchmark guidance=all jobs=2
     python scripts/evaluate.py experiment=embedded_benchmark guidance=[ssd,dds] scenes=[face] prompts=[clown] steps=60
     python scripts/evaluate.py experiment=table1 data=my_captures jobs=1
+    python scripts/evaluate.py experiment=table2 data=PIE-Bench_v1 pie_bench.limit=50
     python scripts/evaluate.py experiment=fig5
 
 Values are YAML. Experiments lie in configs/evaluate/experiment, every setting in configs/evaluate/evaluate.yaml.
-Writes results.json, results.md and a page of pictures per scene to outputs/evaluate/<experiment>, or output_dir. The
+Writes results.json, results.md and pages of pictures to outputs/evaluate/<experiment>, or output_dir. The
 same command again goes on where an earlier one stopped.
 """
 
@@ -32,6 +33,7 @@ from gs_ssd.files import atomic_path
 from gs_ssd.hydra_app import check_whole_numbers, report_user_errors
 from gs_ssd.output.manifest import environment, write_json
 from gs_ssd.paths import CONFIGS
+from scripts.evaluation.images import evaluate_images
 from scripts.evaluation.report import (
     prompt_table,
     table,
@@ -132,10 +134,14 @@ def evaluate(cfg: DictConfig) -> int:
     if not cfg.rates or not all(isinstance(rate, int | float) and rate > 0 for rate in cfg.rates):
         raise UserError(f"rates={cfg.rates} must be numbers above 0, such as rates=[0.5,1,2]")
     folder = Path(str(cfg.output_dir or Path("outputs") / "evaluate" / cfg.experiment)).expanduser()
-    compared, everything = variants(cfg), cases(cfg)
+    compared = variants(cfg)
     own = cfg.sample_settings if cfg.data is None else cfg.capture_settings
     steps = [] if cfg.steps is None else [f"steps={cfg.steps}"]
     common = [*cfg.settings, *own, *steps, *cfg.overrides]
+    if cfg.pie_bench:
+        evaluate_images(cfg, compared, common, folder)
+        return 0
+    everything = cases(cfg)
     rates, trials = choose_rates(cfg, compared, everything, common, folder)
     grid = {variant: [rate] for variant, rate in rates.items()}
     runs = plan(compared, everything, rates=grid, common=common, folder=folder)

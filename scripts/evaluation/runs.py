@@ -115,22 +115,25 @@ def plan(
 ) -> list[Run]:
     """Every variant with each of its `rates` on every case; `common` are settings of all runs.
 
-    A variant may set anything but the scene and the prompt. So cases and variants are composed once each, not every
-    pair, which would take minutes. Raises UserError for settings that `train.py` doesn't know.
+    A variant may set anything but the scene and the prompt. So a variant is composed once for all cases that differ in
+    these alone: composing every pair would take minutes. Raises UserError for settings that `train.py` doesn't know.
     """
     for variant, overrides in variants.items():
         if bad := [o for o in overrides if re.match(r"\+*(scene|prompt|experiment)\b", o)]:
             raise UserError(
                 f"variant {variant} sets {bad[0]}; a variant can't choose the scene or the prompt"
             )
-    chosen = {case: _compose((*case.overrides, *common)) for case in cases}
+    own = {case: compose_resolved((*case.overrides, *common)) for case in cases}
+    alike: dict[str, Case] = {}  # by what a case sets besides its scene and prompt, the first such case
     runs = []
     for variant, overrides in variants.items():
-        method = _compose((*cases[0].overrides, *common, *overrides, "no_edit_guard=false"))
         for case in cases:
+            rest = {name: value for name, value in own[case].items() if name not in ("scene", "prompt")}
+            first = alike.setdefault(json.dumps(rest, sort_keys=True), case)
+            method = compose_resolved((*first.overrides, *common, *overrides, "no_edit_guard=false"))
             for rate in rates[variant]:
                 place = folder / "runs" / _file_name(variant) / f"rate_{rate:g}" / case.scene / case.prompt
-                config = copy.deepcopy(method | {name: chosen[case][name] for name in ("scene", "prompt")})
+                config = copy.deepcopy(method | {name: own[case][name] for name in ("scene", "prompt")})
                 config["output_dir"] = str(place)
                 config["optimizer"]["rates"]["sh0"] *= rate
                 runs.append(Run(variant, rate, case, config))
@@ -138,15 +141,15 @@ def plan(
 
 
 @lru_cache
-def _compose(overrides: tuple[str, ...]) -> dict[str, Any]:
-    """`train.py`'s configuration, resolved."""
+def compose_resolved(overrides: tuple[str, ...], name: str = "train") -> dict[str, Any]:
+    """The configuration of `train.py`, or of another front door; raises UserError for what it doesn't know."""
     expanded = expand(overrides, cuda=torch.cuda.is_available())
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         try:
-            cfg = compose("train", overrides=expanded)
+            cfg = compose(name, overrides=expanded)
             return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
         except (HydraException, OmegaConfBaseException) as error:
-            known = OmegaConf.to_container(compose("train", overrides=["diffusion=embedded"]), resolve=False)
+            known = OmegaConf.to_container(compose(name, overrides=["diffusion=embedded"]), resolve=False)
             raise UserError(explain(error, dotted_keys(known))) from error  # type: ignore[arg-type]
         finally:
             GlobalHydra.instance().clear()

@@ -68,17 +68,30 @@ def test_psnr():
 
 
 def test_background_is_what_the_editable_gaussians_do_not_cover():
-    before = torch.full((1, 4, 4, 3), 0.5)
-    after = before.clone()
-    after[:, :2] = 1.0
-    alpha = torch.zeros(1, 4, 4)
-    alpha[:, :2] = 0.9
+    before = torch.rand(2, 16, 16, 3, generator=torch.Generator().manual_seed(0))
+    alpha = torch.zeros(2, 16, 16)
+    alpha[:, :8] = 0.9
     arguments = {"clip": None, "source": "a", "target": "b", "candidates": []}
-    metrics = edit_metrics(before=before, after=after, editable_alpha=alpha, **arguments)
-    assert metrics["background_psnr"] == 100 and metrics["retrieval_top1"] is None
-    assert (
-        edit_metrics(before=before, after=after, editable_alpha=None, **arguments)["background_psnr"] is None
-    )
+
+    def measured(after, alpha=alpha, lpips=None):
+        return edit_metrics(before=before, after=after, editable_alpha=alpha, lpips=lpips, **arguments)
+
+    inside, outside = before.clone(), before.clone()
+    inside[:, :8] = 1.0
+    outside[:, 8:] = before[:, 8:] * 0.5
+    kept = measured(inside)
+    assert kept["background_psnr"] == 100 and kept["background_ssim"] == pytest.approx(1)
+    assert kept["retrieval_top1"] is None and kept["background_lpips"] is None
+    lost = measured(outside)
+    assert lost["background_psnr"] == pytest.approx(psnr(outside[:, 8:], before[:, 8:]))
+    assert lost["background_ssim"] < 0.95
+    assert measured(inside, alpha=None)["background_psnr"] is None
+
+    def distance(image, reference):  # stands in for a network: what it sees is what is tested
+        return (image - reference).abs().max().item()
+
+    assert measured(inside, lpips=distance)["background_lpips"] == 0
+    assert measured(outside, lpips=distance)["background_lpips"] > 0.4
 
 
 def test_the_worst_of_the_parts_that_must_stay():
