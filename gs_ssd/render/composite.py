@@ -39,7 +39,7 @@ from .simd import (
     splat,
     store,
 )
-from .threads import parallel
+from .threads import GRAIN, parallel
 from .tiles import (
     BLOCK,
     BLOCKS,
@@ -54,9 +54,9 @@ from .tiles import (
     RECORD,
     SLOT,
     TILE,
-    TileLists,
     X,
     Y,
+    build,
 )
 
 LOG2_ALPHA_MIN = -math.log2(255)
@@ -67,32 +67,45 @@ _AHEAD = 16  # how many Gaussians ahead to prefetch
 _NEVER = 3e38
 
 
-def _grain(lists: TileLists) -> int:
+@kernel
+def forward(team, opacities, means2d, conics, depths, colors, background, color, alpha):
+    """Composite one view of N Gaussians with D colours [N, D] into color [H, W, D] and alpha [H, W, 1].
+
+    Returns the tile lists and the state that `backward` needs.
+    """
+    height, width, channels = color.shape
+    lists = build(team, means2d.reshape(-1), conics.reshape(-1), depths, colors.reshape(-1), opacities,
+                  channels, width, height)  # fmt: skip
+    tiles = lists.tiles_x * lists.tiles_y
+    transmittance = np.empty(tiles * _PIXELS, means2d.dtype)
+    # the place in the tile's list of the Gaussian that stopped a pixel
+    stops = np.empty(tiles * _PIXELS, means2d.dtype)
+    ends = np.empty(tiles, np.int64)  # one past the last entry that contributed
+    parallel(team, _forward_tiles, tiles, _grain(lists), (lists.tiles_x, lists.records, lists.firsts,
+             lists.entries, background, color, alpha, transmittance, stops, ends))  # fmt: skip
+    return lists, (transmittance, stops, ends)
+
+
+@kernel
+def backward(
+    team, lists, state, opacities, grad_opacities, conics, background, grad_color, grad_alpha,
+    grad_means2d, grad_conics, grad_colors,
+):  # fmt: skip
+    """Write the gradients with respect to means2d, conics and colors; add that with respect to opacities."""
+    transmittance, stops, ends = state
+    sums = aligned(lists.slots[-1] * LANES, lists.records)
+    parallel(team, _backward_tiles, lists.tiles_x * lists.tiles_y, _grain(lists), (lists.tiles_x, lists.records,
+             lists.firsts, lists.entries, background, grad_color, grad_alpha, transmittance, stops, ends,
+             sums))  # fmt: skip
+    parallel(team, _gather, len(lists.ranks), GRAIN, (lists.ranks, lists.slots, sums, conics.reshape(-1), opacities,
+             grad_color.shape[-1], grad_means2d.reshape(-1), grad_conics.reshape(-1), grad_opacities,
+             grad_colors.reshape(-1)))  # fmt: skip
+
+
+@inlined
+def _grain(lists):
     """Tiles per task: a quarter of a row, so that the cores share small images evenly."""
     return max(lists.tiles_x // 4, 1)
-
-
-def forward(lists: TileLists, background, out_color, out_alpha):
-    """Composite into out_color [H, W, D] and out_alpha [H, W]; returns the state that `backward` needs."""
-    tiles = lists.tiles_x * lists.tiles_y
-    dtype = lists.records.dtype
-    transmittance = np.empty(tiles * _PIXELS, dtype)
-    stops = np.empty(tiles * _PIXELS, dtype)  # place in the tile's list of the Gaussian that stopped a pixel
-    ends = np.empty(tiles, np.int64)  # one past the last entry that contributed
-    parallel(_forward_tiles, tiles, lists.tiles_x, lists.records, lists.firsts, lists.entries, background,
-             out_color, out_alpha, transmittance, stops, ends, grain=_grain(lists))  # fmt: skip
-    return transmittance, stops, ends
-
-
-def backward(lists: TileLists, state, background, conics, opacities, grad_color, grad_alpha, out):
-    """Write the gradients `out` = (means2d [N * 2], conics [N * 3], opacities [N], colors [N * D])."""
-    transmittance, stops, ends = state
-    sums = aligned.py_func(lists.slots[-1] * LANES, lists.records)
-    parallel(_backward_tiles, lists.tiles_x * lists.tiles_y, lists.tiles_x, lists.records, lists.firsts,
-             lists.entries, background, grad_color, grad_alpha, transmittance, stops, ends, sums,
-             grain=_grain(lists))  # fmt: skip
-    parallel(_gather, len(lists.ranks), lists.ranks, lists.slots, sums, conics, opacities, grad_color.shape[-1],
-             *out, grain=2048)  # fmt: skip
 
 
 @inlined
@@ -195,7 +208,7 @@ def _forward_tiles(
                     color[y0 + y, x0 + x, k] = plane[at] + T[at] * background[k]
         for y in range(min(TILE, height - y0)):
             for x in range(min(TILE, width - x0)):
-                alpha[y0 + y, x0 + x] = 1 - T[(y // 4 * 4 + x // 4) * LANES + y % 4 * 4 + x % 4]
+                alpha[y0 + y, x0 + x, 0] = 1 - T[(y // 4 * 4 + x // 4) * LANES + y % 4 * 4 + x % 4]
 
 
 @kernel
@@ -221,7 +234,7 @@ def _backward_tiles(
         for y in range(min(TILE, height - y0)):
             for x in range(min(TILE, width - x0)):
                 at = (y // 4 * 4 + x // 4) * LANES + y % 4 * 4 + x % 4
-                behind = -grad_alpha[y0 + y, x0 + x]
+                behind = -grad_alpha[y0 + y, x0 + x, 0]
                 for k in range(channels):
                     v[k, at] = grad_color[y0 + y, x0 + x, k]
                     behind += background[k] * v[k, at]
@@ -292,6 +305,7 @@ def _gather(
         grad_conics[3 * g] = total[3] / 2
         grad_conics[3 * g + 1] = total[4]
         grad_conics[3 * g + 2] = total[5] / 2
-        grad_opacities[g] = -total[0] / opacities[g] if ranks[g] >= 0 else 0.0
+        if ranks[g] >= 0:
+            grad_opacities[g] -= total[0] / opacities[g]
         for k in range(channels):
             grad_colors[channels * g + k] = total[6 + k]

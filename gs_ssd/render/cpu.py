@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import composite, harmonics, projection, tiles
-from .threads import parallel
+from .threads import run
 
-_GRAIN = 2048  # Gaussians per task
-
-
-def _flat(tensor: Tensor):
-    return tensor.detach().contiguous().numpy().reshape(-1)
+_MANY = 32768  # Gaussians whose projection is worth handing over
 
 
-def _double(tensor: Tensor):
-    return tensor.detach().double().contiguous().numpy()
+def _arrays(*tensors):
+    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+
+
+def _run(kernel, count, *args):
+    return run(kernel, *args) if count >= _MANY else kernel(0, *args)
 
 
 class _Project(torch.autograd.Function):
@@ -28,29 +27,24 @@ class _Project(torch.autograd.Function):
         C, N = len(viewmats), len(means)
         means2d, depths, conics = means.new_empty(C, N, 2), means.new_empty(C, N), means.new_empty(C, N, 3)
         radii = torch.empty(C, N, 2, dtype=torch.int32)
-        ctx.save_for_backward(means, quats, scales, conics)
-        ctx.view = viewmats, Ks, width, height, eps2d = (
-            _double(viewmats),
-            _double(Ks),
-            width,
-            height,
-            float(eps2d),
-        )
-        inputs = _flat(means), _flat(quats), _flat(scales), _flat(opacities)
-        for c in range(C):
-            parallel(projection.project, N, *inputs, viewmats[c], Ks[c], width, height, float(near), float(far),
-                     eps2d, *(_flat(x[c]) for x in (radii, means2d, depths, conics)), grain=_GRAIN)  # fmt: skip
+        _run(
+            projection.project, N, width, height, float(near), float(far), float(eps2d),
+            *_arrays(means, quats, scales, opacities, viewmats, Ks, radii, means2d, depths, conics),
+        )  # fmt: skip
+        ctx.save_for_backward(means, quats, scales, viewmats, Ks, conics)
+        ctx.options = width, height, float(eps2d)
         ctx.mark_non_differentiable(radii)
         return means2d, depths, conics, radii
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_means2d, grad_depths, grad_conics, _):
-        means, quats, scales, conics = ctx.saved_tensors
-        grads = [torch.empty(x.shape, dtype=x.dtype) for x in (means, quats, scales)]
-        parallel(projection.project_adjoint, len(means), _flat(means), _flat(quats), _flat(scales), *ctx.view,
-                 _flat(conics), _flat(grad_means2d), _flat(grad_depths), _flat(grad_conics), *map(_flat, grads),
-                 grain=_GRAIN)  # fmt: skip
+        saved = ctx.saved_tensors
+        grads = [x.new_empty(x.shape) for x in saved[:3]]
+        _run(
+            projection.project_adjoint, len(saved[0]), *ctx.options,
+            *_arrays(*saved, grad_means2d, grad_depths, grad_conics, *grads),
+        )  # fmt: skip
         return *grads, *[None] * 8
 
 
@@ -60,23 +54,18 @@ class _Shade(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means, coefficients, conics, viewmats, degree):
         colors = means.new_empty(len(viewmats), len(means), 3)
-        ctx.save_for_backward(means, coefficients, conics)
-        rotation, translation = viewmats[:, :3, :3].double(), viewmats[:, :3, 3:].double()
-        ctx.positions, ctx.degree = _double(-(rotation.mT @ translation)[..., 0]), degree
-        stride = 3 * coefficients.shape[1]
-        for c, position in enumerate(ctx.positions):
-            parallel(harmonics.shade, len(means), degree, _flat(means), _flat(coefficients), stride, position,
-                     _flat(conics[c]), _flat(colors[c]), grain=_GRAIN)  # fmt: skip
+        _run(harmonics.shade, len(means), degree, *_arrays(means, coefficients, viewmats, conics, colors))
+        ctx.save_for_backward(means, coefficients, viewmats, conics)
+        ctx.degree = degree
         return colors
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_colors):
-        means, coefficients, conics = ctx.saved_tensors
-        grads = [torch.empty(x.shape, dtype=x.dtype) for x in (means, coefficients)]
-        stride = 3 * coefficients.shape[1]
-        parallel(harmonics.shade_adjoint, len(means), ctx.degree, _flat(means), _flat(coefficients), stride,
-                 ctx.positions, _flat(conics), _flat(grad_colors), *map(_flat, grads), grain=_GRAIN)  # fmt: skip
+        saved = ctx.saved_tensors
+        grads = [x.new_empty(x.shape) for x in saved[:2]]
+        arrays = _arrays(*saved, grad_colors, *grads)
+        _run(harmonics.shade_adjoint, len(saved[0]), ctx.degree, *arrays)
         return *grads, None, None, None
 
 
@@ -87,31 +76,26 @@ class _Composite(torch.autograd.Function):
     def forward(ctx, means2d, conics, opacities, colors, backgrounds, depths, width, height):
         C, _, D = colors.shape
         color, alpha = colors.new_empty(C, height, width, D), colors.new_empty(C, height, width, 1)
-        ctx.passes = []
-        for c in range(C):
-            per_view = (_flat(x[c]) for x in (means2d, conics, depths, colors))
-            lists = tiles.build(*per_view, _flat(opacities), D, width, height)
-            background = _flat(backgrounds[c])
-            state = composite.forward(lists, background, color[c].numpy(), alpha[c, ..., 0].numpy())
-            ctx.passes.append((lists, state, background))
-        ctx.save_for_backward(conics, opacities, alpha)
+        opacity, *views = _arrays(opacities, means2d, conics, depths, colors, backgrounds, color, alpha)
+        ctx.passes = [run(composite.forward, opacity, *view) for view in zip(*views)]
+        ctx.save_for_backward(conics, opacities, backgrounds, alpha)
         return color, alpha
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_color, grad_alpha):
-        conics, opacities, alpha = ctx.saved_tensors
+        conics, opacities, backgrounds, alpha = ctx.saved_tensors
         C, N, D = len(conics), len(opacities), grad_color.shape[-1]
-        grad_color, grad_alpha = grad_color.contiguous(), grad_alpha.contiguous()
-        grads = [conics.new_empty(shape) for shape in ((C, N, 2), (C, N, 3), (C, N), (C, N, D))]
-        for c, (lists, state, background) in enumerate(ctx.passes):
-            composite.backward(
-                lists, state, background, _flat(conics[c]), _flat(opacities), grad_color[c].numpy(),
-                grad_alpha[c, ..., 0].numpy(), [_flat(g[c]) for g in grads],
-            )  # fmt: skip
-        grad_means2d, grad_conics, grad_opacities, grad_colors = grads
+        grads = [conics.new_empty(shape) for shape in ((C, N, 2), (C, N, 3), (C, N, D))]
+        grad_opacities = torch.zeros_like(opacities)
+        opacity, grad_opacity, *views = _arrays(
+            opacities, grad_opacities, conics, backgrounds, grad_color, grad_alpha, *grads
+        )
+        for lists, *view in zip(ctx.passes, *views):
+            run(composite.backward, *lists, opacity, grad_opacity, *view)
+        grad_means2d, grad_conics, grad_colors = grads
         grad_backgrounds = (grad_color * (1 - alpha)).sum((1, 2)) if ctx.needs_input_grad[4] else None
-        return grad_means2d, grad_conics, grad_opacities.sum(0), grad_colors, grad_backgrounds, *[None] * 3
+        return grad_means2d, grad_conics, grad_opacities, grad_colors, grad_backgrounds, *[None] * 3
 
 
 def rasterization(
@@ -138,17 +122,10 @@ def rasterization(
         backgrounds = torch.cat([backgrounds[:, : D - 1], backgrounds.new_zeros(C, 1)], dim=-1)
 
     images = []
-    for k in range(0, D, tiles.CHANNELS):
-        part = slice(k, k + tiles.CHANNELS)
+    parts = colors.split(tiles.CHANNELS, -1) if D > tiles.CHANNELS else (colors,)  # a split costs a copy
+    for part, background in zip(parts, backgrounds.split(tiles.CHANNELS, -1)):
         image, alphas = _Composite.apply(
-            means2d,
-            conics,
-            opacities,
-            colors[..., part],
-            backgrounds[:, part],
-            depths.detach(),
-            width,
-            height,
+            means2d, conics, opacities, part, background, depths.detach(), width, height
         )
         images.append(image)
     image = images[0] if len(images) == 1 else torch.cat(images, dim=-1)

@@ -23,6 +23,7 @@ from .simd import (
     sqrt,
     store,
 )
+from .threads import GRAIN, parallel
 
 MAX_DEGREE = 3
 _BASES = (MAX_DEGREE + 1) ** 2
@@ -103,7 +104,39 @@ def _evaluate(bases, Y, coefficients, lanes, stride):
 
 
 @kernel
-def shade(start, stop, degree, means, coefficients, stride, position, conics, colors):
+def shade(team, degree, means, coefficients, viewmats, conics, colors):
+    """Colours [C, N, 3] of means [N, 3] with coefficients [N, K, 3]; zero where culled (conics [C, N, 3] are 0)."""
+    stride = 3 * coefficients.shape[1]
+    for c, position in enumerate(_positions(viewmats)):
+        parallel(team, _shade, len(means), GRAIN, (degree, means.reshape(-1), coefficients.reshape(-1), stride,
+                 position, conics[c].reshape(-1), colors[c].reshape(-1)))  # fmt: skip
+
+
+@kernel
+def shade_adjoint(
+    team, degree, means, coefficients, viewmats, conics, grad_colors, grad_means, grad_coefficients
+):
+    """The gradients with respect to means and coefficients, of the shapes of `shade`'s arguments."""
+    stride = 3 * coefficients.shape[1]
+    parallel(team, _shade_adjoint, len(means), GRAIN, (degree, means.reshape(-1), coefficients.reshape(-1), stride,
+             _positions(viewmats), conics.reshape(-1), grad_colors.reshape(-1), grad_means.reshape(-1),
+             grad_coefficients.reshape(-1)))  # fmt: skip
+
+
+@inlined
+def _positions(viewmats):
+    """Where the cameras are, [C, 3]."""
+    positions = np.empty((len(viewmats), 3))
+    for c in range(len(viewmats)):
+        for i in range(3):
+            positions[c, i] = 0.0
+            for k in range(3):
+                positions[c, i] -= np.float64(viewmats[c, k, i]) * viewmats[c, k, 3]
+    return positions
+
+
+@kernel
+def _shade(start, stop, degree, means, coefficients, stride, position, conics, colors):
     """Colours [N * 3] of Gaussians [start, stop) seen from `position`; zero where culled (conic 0).
 
     `coefficients` [N * stride] has stride = 3 K.
@@ -124,7 +157,7 @@ def shade(start, stop, degree, means, coefficients, stride, position, conics, co
 
 
 @kernel
-def shade_adjoint(
+def _shade_adjoint(
     start,
     stop,
     degree,

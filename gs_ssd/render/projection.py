@@ -33,6 +33,7 @@ from .simd import (
     splat,
     sqrt,
 )
+from .threads import GRAIN, parallel
 
 ALPHA_MIN = 1 / 255
 MAX_EXTENT = 3.33  # standard deviations; exp(-3.33² / 2) is just below 1/255
@@ -145,6 +146,30 @@ def _ewa(view, m, q, s, eps2d):
 
 @kernel
 def project(
+    team, width, height, near, far, eps2d, means, quats, scales, opacities, viewmats, Ks,
+    radii, means2d, depths, conics,
+):  # fmt: skip
+    """Project N Gaussians into C views: radii and means2d [C, N, 2], depths [C, N], conics [C, N, 3]. Culled: zeros."""
+    for c in range(len(viewmats)):
+        parallel(team, _project, len(means), GRAIN, (means.reshape(-1), quats.reshape(-1), scales.reshape(-1),
+                 opacities, viewmats[c].astype(np.float64), Ks[c].astype(np.float64), width, height, near, far, eps2d,
+                 radii[c].reshape(-1), means2d[c].reshape(-1), depths[c], conics[c].reshape(-1)))  # fmt: skip
+
+
+@kernel
+def project_adjoint(
+    team, width, height, eps2d, means, quats, scales, viewmats, Ks, conics,
+    grad_means2d, grad_depths, grad_conics, grad_means, grad_quats, grad_scales,
+):  # fmt: skip
+    """The gradients with respect to means, quats and scales, of their shapes."""
+    parallel(team, _project_adjoint, len(means), GRAIN, (means.reshape(-1), quats.reshape(-1), scales.reshape(-1),
+             viewmats.astype(np.float64), Ks.astype(np.float64), width, height, eps2d, conics.reshape(-1),
+             grad_means2d.reshape(-1), grad_depths.reshape(-1), grad_conics.reshape(-1), grad_means.reshape(-1),
+             grad_quats.reshape(-1), grad_scales.reshape(-1)))  # fmt: skip
+
+
+@kernel
+def _project(
     start, stop, means, quats, scales, opacities, viewmat, K, width, height, near, far, eps2d,
     radii, means2d, depths, conics,
 ):  # fmt: skip
@@ -180,7 +205,7 @@ def project(
 
 
 @kernel
-def project_adjoint(
+def _project_adjoint(
     start, stop, means, quats, scales, viewmats, Ks, width, height, eps2d, conics,
     grad_means2d, grad_depths, grad_conics, grad_means, grad_quats, grad_scales,
 ):  # fmt: skip

@@ -38,7 +38,7 @@ def render(
         gaussians.quats,
         torch.exp(gaussians.scales),
         torch.sigmoid(gaussians.opacities),
-        gaussians.sh,
+        gaussians.sh if gaussians.sh_degree else gaussians.sh0,
         cameras.viewmats.to(gaussians.means),
         cameras.Ks.to(gaussians.means),
         cameras.width,
@@ -47,4 +47,6 @@ def render(
         backgrounds=background,
         render_mode=render_mode,
     )
-    return Render(image[..., :3], alpha, image[..., 3:] if image.shape[-1] > 3 else None, info)
+    if render_mode == "RGB":  # a slice would cost a copy in the backward pass
+        return Render(image, alpha, None, info)
+    return Render(image[..., :3], alpha, image[..., 3:], info)

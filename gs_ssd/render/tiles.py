@@ -17,7 +17,7 @@ and an *entry* numbers the same pairs with the tile outermost.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -61,8 +61,7 @@ _LOG2_255 = (
 )  # a hair more, so that rounding drops no pixel: α >= 1/255 is tested per pixel
 
 
-@dataclass
-class TileLists:
+class TileLists(NamedTuple):
     """The visible Gaussians of one view, ordered and listed by tile."""
 
     ranks: np.ndarray  # [N] rank of each Gaussian, -1 if culled
@@ -74,42 +73,56 @@ class TileLists:
     tiles_y: int
 
 
-def build(means2d, conics, depths, colors, opacities, channels: int, width: int, height: int) -> TileLists:
+@kernel
+def build(team, means2d, conics, depths, colors, opacities, channels, width, height):
     """The tile lists of one view, from flat arrays; culled Gaussians have a zero conic."""
     tiles_x, tiles_y = -(-width // TILE), -(-height // TILE)
     order, ranks = _depth_order(depths, conics)
     visible = len(order)
-    records = aligned.py_func(visible * RECORD, means2d)
+    records = aligned(visible * RECORD, means2d)
     boxes = np.empty(visible * 4, np.int32)
     candidates = np.zeros(visible + 1, np.int64)
-    parallel(_pack, visible, order, means2d, conics, opacities, colors, channels, width, height, records, boxes,
-             candidates, grain=_RANKS_PER_CHUNK)  # fmt: skip
-    np.cumsum(candidates, out=candidates)
+    parallel(team, _pack, visible, _RANKS_PER_CHUNK, (order, means2d, conics, opacities, colors, channels,
+             width, height, records, boxes, candidates))  # fmt: skip
+    _accumulate(candidates)
 
     chunks = -(-visible // _RANKS_PER_CHUNK)
     pairs = np.empty(candidates[-1] * 2, np.int32)
     slots = np.zeros(visible + 1, np.int64)
-    counts = np.zeros((tiles_x * tiles_y, chunks), np.int64)
-    parallel(_reach, chunks, records, boxes, candidates, tiles_x, pairs, slots, counts)
-    np.cumsum(slots, out=slots)
+    cursors = np.zeros((tiles_x * tiles_y, chunks), np.int64)
+    parallel(team, _reach, chunks, 1, (records, boxes, candidates, tiles_x, pairs, slots, cursors))
+    _accumulate(slots)
 
-    firsts = np.zeros(tiles_x * tiles_y + 1, np.int64)
-    np.cumsum(counts.sum(1), out=firsts[1:])
-    cursors = np.cumsum(counts.ravel()).reshape(counts.shape) - counts
-    entries = np.empty(slots[-1] * ENTRY, np.int32)
-    parallel(_deal, chunks, candidates, pairs, slots, cursors, entries)
+    firsts = np.empty(tiles_x * tiles_y + 1, np.int64)
+    entry = 0
+    for tile in range(tiles_x * tiles_y):
+        firsts[tile] = entry
+        for chunk in range(chunks):
+            entry, cursors[tile, chunk] = entry + cursors[tile, chunk], entry
+    firsts[-1] = entry
+    entries = np.empty(entry * ENTRY, np.int32)
+    parallel(team, _deal, chunks, 1, (candidates, pairs, slots, cursors, entries))
     return TileLists(ranks, records, slots, firsts, entries, tiles_x, tiles_y)
 
 
-def _depth_order(depths: np.ndarray, conics: np.ndarray):
+@inlined
+def _accumulate(counts):
+    """Running sums, in place."""
+    for i in range(1, len(counts)):
+        counts[i] += counts[i - 1]
+
+
+@inlined
+def _depth_order(depths, conics):
     """The visible Gaussians from near to far, equal depths in index order, and the inverse permutation."""
     visible = np.flatnonzero(conics[::3] > 0)
-    if depths.dtype == np.float32:
+    if depths.itemsize == 4:
         order = _radix_order(depths.view(np.uint32), visible)
     else:
-        order = visible[np.argsort(depths[visible], kind="stable")]
+        order = visible[np.argsort(depths[visible], kind="mergesort")]
     ranks = np.full(len(depths), -1, np.int64)
-    ranks[order] = np.arange(len(order))
+    for rank in range(len(order)):
+        ranks[order[rank]] = rank
     return order, ranks
 
 
@@ -214,7 +227,7 @@ def _tile_range(center, reach, size, valid, zero):
 
 
 @kernel
-def _reach(start, stop, records, boxes, candidates, tiles_x, pairs, slots, counts):
+def _reach(start, stop, records, boxes, candidates, tiles_x, pairs, slots, cursors):
     """For each candidate pair of some chunks of ranks, its tile and the blocks that the support reaches (0: none).
 
     Within a strip of rows the ellipse spans the widest chord the strip contains; lanes are the 16 blocks.
@@ -247,7 +260,7 @@ def _reach(start, stop, records, boxes, candidates, tiles_x, pairs, slots, count
                 pair += 1
                 some = np.int64(blocks != 0)
                 survivors += some
-                counts[tile, chunk] += some
+                cursors[tile, chunk] += some
         slots[r + 1] = survivors
 
 
