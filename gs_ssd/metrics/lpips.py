@@ -19,14 +19,16 @@ class Lpips:
     """
 
     def __init__(self, *, device: torch.device | str = "cpu") -> None:
-        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
         try:
+            from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
             self.network = LearnedPerceptualImagePatchSimilarity(net_type="squeeze", normalize=True).to(
                 device
             )
         except ModuleNotFoundError as error:
             raise UserError("LPIPS needs torchvision; `pip install torchvision` adds it") from error
+        except RuntimeError as error:  # its operators are missing
+            raise UserError(f"LPIPS needs a torchvision made for this torch: {error}") from error
         except OSError as error:  # no network, no room
             raise UserError(
                 f"LPIPS can't get SqueezeNet's weights (the network is needed once): {error}"
