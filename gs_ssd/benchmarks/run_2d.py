@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -92,6 +93,7 @@ def evaluate_pie_bench(
             distance = Lpips(device=device)
         except UserError as error:
             notes.append(f"No LPIPS: {error}.")
+            print(f"warning: no LPIPS: {error}", file=sys.stderr)
     measure = PieMetrics(clip=clip, structure=structure, lpips=distance, compat=compat, device=device)
 
     rows = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -67,6 +68,14 @@ def test_what_it_writes(data, prior, tmp_path):
     assert f"| dds | 2 | - | - | {rows[0]['mse'] * 1e4:.2f} |" in report
     assert "| SSD (published) |" in report
     assert load_image(tmp_path / "grid.png").shape[2] > 2 * 192
+
+
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_a_measure_that_cant_be_had_is_a_gap_with_a_reason(data, prior, tmp_path, capsys):
+    rows = evaluate(data, prior, tmp_path, steps=1, lpips=True)
+    assert all("lpips" not in row for row in rows)
+    assert "pip install torchvision" in capsys.readouterr().err
+    assert "No LPIPS: LPIPS needs torchvision" in (tmp_path / "results.md").read_text()
 
 
 def test_it_goes_on_where_it_stopped(data, prior, tmp_path):
