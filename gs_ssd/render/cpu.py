@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from . import composite, harmonics, projection, tiles
 from .threads import run
 
-_MANY = 32768  # Gaussians whose projection is worth handing over
+_MANY = 2048  # Gaussians whose projection is worth handing over
 
 
 def _arrays(*tensors):
