@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from gs_ssd.files import atomic_path
 from gs_ssd.hydra_app import check_whole_numbers, report_user_errors
 from gs_ssd.output.manifest import environment, write_json
 from gs_ssd.paths import CONFIGS
+from gs_ssd.scene.datasets import load_cameras
 from scripts.evaluation.images import evaluate_images
 from scripts.evaluation.report import (
     prompt_table,
@@ -45,6 +47,7 @@ from scripts.evaluation.report import (
 from scripts.evaluation.runs import Case, Run, do, plan
 
 FOLDER = CONFIGS / "evaluate"
+POINT_CLOUDS = ("points3D.ply", "input.ply", "sparse_pc.ply")  # what captures hold that is no splat
 
 
 def composed(arguments: Sequence[str]) -> DictConfig:
@@ -108,14 +111,11 @@ def captured_cases(data: Path, captures: Iterable[DictConfig]) -> list[Case]:
     found = []
     for capture in captures:
         folder = data / capture.scene
-        splats = sorted(file for kind in (".ply", ".splat", ".spz") for file in folder.rglob(f"*{kind}"))
-        splats = [file for file in splats if file.name not in ("points3D.ply", "input.ply", "sparse_pc.ply")]
         if not folder.is_dir():
             continue
-        if not splats:
-            raise UserError(f"{folder}: holds no splat (.ply, .splat or .spz); train one and put it there")
+        load_cameras(folder)  # are they there? Before anything is edited
         settings = (
-            f"scene.path={splats[-1]}",  # the last of point_cloud/iteration_*/ is the longest trained
+            f"scene.path={find_splat(folder)}",
             f"scene.cameras={folder}",
             f"prompt.source={capture.source}",
             f"prompt.target={capture.target}",
@@ -127,6 +127,15 @@ def captured_cases(data: Path, captures: Iterable[DictConfig]) -> list[Case]:
         names = ", ".join(dict.fromkeys(capture.scene for capture in captures))
         raise UserError(f"data={data} holds none of this experiment's scenes; it should have folders {names}")
     return found
+
+
+def find_splat(folder: Path) -> Path:
+    """The splat in or under a capture's folder; of point_cloud/iteration_* the longest trained. Raises UserError."""
+    files = [file for kind in (".ply", ".splat", ".spz") for file in folder.rglob(f"*{kind}")]
+    splats = [file for file in files if file.name not in POINT_CLOUDS]
+    if not splats:
+        raise UserError(f"{folder}: holds no splat (.ply, .splat or .spz); train one and put it there")
+    return max(splats, key=lambda file: [int(n) for n in re.findall(r"\d+", str(file.relative_to(folder)))])
 
 
 def evaluate(cfg: DictConfig) -> int:

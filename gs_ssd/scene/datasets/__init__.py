@@ -53,7 +53,8 @@ def visible_cameras(cameras: Cameras, gaussians: Gaussians) -> Cameras:
     if not sees.any():
         raise UserError(
             f"none of the {len(cameras)} cameras sees any Gaussian: the cameras and the scene are in different "
-            "coordinate systems; give the cameras this scene was trained with, or none to use an orbit"
+            "coordinate systems; give the cameras this scene was trained with (beside transforms.json, the "
+            "dataparser_transforms.json of a splat that nerfstudio exported), or none to use an orbit"
         )
     warnings.warn(
         f"dropped {int((~sees).sum())} of {len(cameras)} cameras that see no Gaussian", stacklevel=2
@@ -70,13 +71,18 @@ def _sees(camera: Cameras, points: torch.Tensor) -> torch.Tensor:
 
 
 def _source(path: Path) -> Path:
-    """The file to read: `path` itself or the first known one in the folder."""
+    """The file to read: `path` itself or the first known one in the folder.
+
+    A folder often holds its cameras twice, as COLMAP found them and converted; the splat lives in COLMAP's world, so
+    that is read, unless nerfstudio's dataparser_transforms.json says that it lives in nerfstudio's.
+    """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; expected {_KNOWN}")
     if not path.is_dir():
         return path
-    files = (path / name for name in _FILES)
-    source = colmap.find(path) or next((file for file in files if file.is_file()), None)
+    file = next((file for name in _FILES if (file := path / name).is_file()), None)
+    exported = file is not None and file.suffix == ".json" and file.with_name(transforms.EXPORTED).is_file()
+    source = file if exported else colmap.find(path) or file
     if source is None:
         raise UserError(f"{path}: holds no cameras; expected {_KNOWN}")
     return source

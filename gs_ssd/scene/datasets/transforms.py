@@ -1,9 +1,9 @@
 """transforms.json of nerfstudio, instant-ngp and the Blender scenes: OpenGL camera-to-world matrices.
 
-Which world? nerfstudio's `applied_transform`, which it put on COLMAP's poses, is undone, so the cameras live in the
-world of a splat trained on the COLMAP model. Splats that nerfstudio exported live in the world after its centring and
-scaling: with its `dataparser_transforms.json` in the same folder the cameras are brought there. Lens distortion is
-ignored: without images only the pinhole matters.
+Which world? nerfstudio's `applied_transform` and `applied_scale`, which it put on COLMAP's poses, are undone, so the
+cameras live in the world of a splat trained on the COLMAP model. Splats that nerfstudio exported live in the world
+after its centring and scaling: with its `dataparser_transforms.json` in the same folder the cameras are brought there.
+Lens distortion is ignored: without images only the pinhole matters.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from PIL import Image
 
 from gs_ssd.scene.datasets.view import OPENGL_TO_OPENCV, View
 
+EXPORTED = "dataparser_transforms.json"
 _BLENDER_SIZE = 800  # pixels; the published Blender scenes state no size
 _IMAGE_SUFFIXES = ("", ".png", ".jpg", ".jpeg")
 
@@ -38,11 +39,12 @@ def read(path: Path, content: dict) -> list[View]:
 def _world(path: Path, content: dict) -> tuple[np.ndarray, float]:
     """What moves the file's poses to the splat's world: a matrix [4, 4], then a scale of the positions."""
     undo = np.linalg.inv(_matrix(content.get("applied_transform", np.eye(4))))
-    beside = path.with_name("dataparser_transforms.json")
+    applied_scale = float(content.get("applied_scale", 1.0))
+    beside = path.with_name(EXPORTED)
     if not beside.is_file():
-        return undo, 1.0
-    parsed = json.loads(beside.read_bytes())
-    return _matrix(parsed["transform"]) @ undo, float(parsed["scale"])
+        return undo, 1 / applied_scale
+    parsed = json.loads(beside.read_bytes())  # its transform and scale include the applied ones
+    return _matrix(parsed["transform"]) @ undo, float(parsed["scale"]) / applied_scale
 
 
 def _matrix(rows: object) -> np.ndarray:
