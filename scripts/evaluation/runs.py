@@ -22,6 +22,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -175,9 +176,24 @@ def execute(run: Run) -> None:
         write_json({"key": run.key, "exit_code": code}, run.folder / "finished.json")
 
 
-def start_worker(threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; a step in progress still ends at once
-    torch.set_num_threads(threads)
+class Worker:
+    """A process of the pool: what it was started with."""
+
+    over: Event  # set when nothing more is to be begun
+
+    @classmethod
+    def start(cls, threads: int, over: Event) -> None:
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # the parent decides; an edit in progress still ends at once
+        torch.set_num_threads(threads)
+        cls.over = over
+
+    @classmethod
+    def do(cls, run: Run) -> None:
+        """A run that waits in the pool's queue can't be cancelled any more, so it is looked at here."""
+        if not cls.over.is_set():
+            execute(run)
 
 
 def do(runs: Sequence[Run], *, jobs: int, label: str) -> Iterator[Run]:
@@ -192,10 +208,12 @@ def do(runs: Sequence[Run], *, jobs: int, label: str) -> Iterator[Run]:
         return
     threads = max((os.cpu_count() or 1) // jobs, 1)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # the workers inherit it
+    context = get_context("spawn")
+    over = context.Event()
     pool = ProcessPoolExecutor(
-        min(jobs, len(todo)), mp_context=get_context("spawn"), initializer=start_worker, initargs=(threads,)
+        min(jobs, len(todo)), mp_context=context, initializer=Worker.start, initargs=(threads, over)
     )
-    futures = {pool.submit(execute, run): run for run in todo}
+    futures = {pool.submit(Worker.do, run): run for run in todo}
     try:
         with tqdm(total=len(todo), desc=label, unit="run", smoothing=0.1) as bar:
             for future in as_completed(futures):
@@ -212,4 +230,5 @@ def do(runs: Sequence[Run], *, jobs: int, label: str) -> Iterator[Run]:
         print("stopping; the same command goes on where this one stopped", file=sys.stderr)
         raise
     finally:
+        over.set()
         pool.shutdown(wait=True, cancel_futures=True)
