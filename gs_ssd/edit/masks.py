@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gs_ssd.errors import UserError
 from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.scene.parts import PARTS, load_parts
 
 
 class Everything:
@@ -39,6 +40,21 @@ class Box:
         means = gaussians.means
         inside = (means >= means.new_tensor(self.low)) & (means <= means.new_tensor(self.high))
         return _not_empty(inside.all(dim=-1), f"box {self.__dict__}")
+
+
+class Parts:
+    """The Gaussians of a sample scene that show one of the parts `names`; the labels lie in the file `path`."""
+
+    def __init__(self, path: str, names: Sequence[str]) -> None:
+        unknown = [name for name in names if name not in PARTS]
+        if unknown:
+            raise UserError(f"no part is called {unknown[0]!r}; there are: {', '.join(PARTS)}")
+        self.path, self.names = path, list(names)
+
+    def __call__(self, gaussians: Gaussians) -> Tensor:
+        labels = load_parts(self.path, count=len(gaussians)).to(gaussians.device)
+        chosen = torch.tensor([PARTS.index(name) for name in self.names], device=gaussians.device)
+        return _not_empty(torch.isin(labels, chosen), f"of the parts {', '.join(self.names)}")
 
 
 def _not_empty(mask: Tensor, what: str) -> Tensor:

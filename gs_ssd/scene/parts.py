@@ -1,6 +1,6 @@
 """What each Gaussian of a sample scene shows: a uint8 label per Gaussian, in the file's order, beside the .ply.
 
-Known when a scene is made and used by the metrics alone: an edit never sees it.
+Known when a scene is made. It says what may be edited (`gs_ssd.edit.masks.Parts`) and what the metrics compare.
 """
 
 from __future__ import annotations

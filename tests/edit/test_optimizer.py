@@ -2,14 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from gs_ssd.edit.guard import measure_change
-from gs_ssd.edit.masks import Box, Sphere
+from gs_ssd.edit.masks import Box, Parts, Sphere
 from gs_ssd.edit.optimizer import LearningRates, SceneOptimizer
 from gs_ssd.errors import UserError
 from gs_ssd.scene.gaussians import SH_C0
+from gs_ssd.scene.parts import PARTS
 
 
 def test_means_rate_decays_log_linearly(gaussians):
@@ -70,3 +72,12 @@ def test_guard_sees_a_small_local_edit_and_no_noise(gaussians):
     mustache = before.clone()
     mustache[0, 30:36, 20:36] = 0
     assert measure_change(gaussians, gaussians, before, mustache).visible
+
+
+def test_parts_of_a_sample_scene(gaussians, tmp_path):
+    labels = np.arange(len(gaussians), dtype=np.uint8) % len(PARTS)
+    np.save(tmp_path / "parts.npy", labels)
+    chosen = Parts(str(tmp_path / "parts.npy"), ["skin", "hair"])(gaussians)
+    assert chosen.tolist() == [PARTS[label] in ("skin", "hair") for label in labels]
+    with pytest.raises(UserError, match="no part is called 'nose'; there are: studio, skin"):
+        Parts(str(tmp_path / "parts.npy"), ["nose"])
