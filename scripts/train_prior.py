@@ -276,7 +276,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--export", default="data/prior", help="folder of the finished model")
     p.add_argument("--shards", type=int, default=80, help="shards of 512 pictures; two are held out")
     p.add_argument("--size", type=int, default=128, help="picture size in pixels")
-    p.add_argument("--steps", type=int, default=10_000)
+    p.add_argument("--steps", type=int, default=12_000)
     p.add_argument("--batch", type=int, default=0, help="default: 16 on a CPU, 256 on CUDA")
     p.add_argument("--lr", type=float, default=8e-4)
     p.add_argument("--ema", type=float, default=0.998)
