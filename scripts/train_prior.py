@@ -274,7 +274,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--data", default="outputs/prior_data", help="cache of rendered pictures")
     p.add_argument("--out", default="outputs/prior_run", help="checkpoints, log and sample sheets")
     p.add_argument("--export", default="data/prior", help="folder of the finished model")
-    p.add_argument("--shards", type=int, default=80, help="shards of 512 pictures; two are held out")
+    p.add_argument("--shards", type=int, default=72, help="shards of 512 pictures; two are held out")
     p.add_argument("--size", type=int, default=128, help="picture size in pixels")
     p.add_argument("--steps", type=int, default=12_000)
     p.add_argument("--batch", type=int, default=0, help="default: 16 on a CPU, 256 on CUDA")

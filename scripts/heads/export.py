@@ -42,6 +42,10 @@ def write_prior(folder: Path, models: dict[str, nn.Module], tokenizer, scheduler
     for name, model in models.items():
         stored = copy.deepcopy(model).half() if name == "unet" else model
         stored.save_pretrained(fresh / name, safe_serialization=True)
+        config = fresh / name / "config.json"
+        settings = json.loads(config.read_text())
+        settings.pop("_name_or_path", None)  # where it lay on the machine that trained it
+        config.write_text(json.dumps(settings, indent=2) + "\n")
     tokenizer.save_pretrained(fresh / "tokenizer")
     scheduler.save_pretrained(fresh / "scheduler")
     index = {**INDEX, "_diffusers_version": diffusers.__version__}
