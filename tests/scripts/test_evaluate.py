@@ -19,7 +19,7 @@ from gs_ssd.command_line import options
 from gs_ssd.errors import UserError
 from gs_ssd.paths import CONFIGS
 from gs_ssd.scene import find_frame, orbit, save_gaussians
-from scripts.evaluate import FOLDER, best_rates, cases, composed, evaluate, variants
+from scripts.evaluate import FOLDER, best_rates, cases, composed, evaluate, find_splat, variants
 from scripts.evaluation.report import prompt_table, target_lines, trend_lines, variant_table
 from scripts.evaluation.runs import Case, compose_resolved, plan
 from tests.scene.layouts import transforms
@@ -280,11 +280,25 @@ def test_bad_input(argument, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_longest_trained_splat_is_taken(tmp_path):
+    for name in ("point_cloud/iteration_7000", "point_cloud/iteration_30000"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "point_cloud.ply").touch()
+    (tmp_path / "input.ply").touch()
+    assert find_splat(tmp_path).parent.name == "iteration_30000"
+
+
 def test_bad_captures(tmp_path):
     with pytest.raises(
         UserError, match="holds none of this experiment's scenes; it should have folders face"
     ):
         cases(composed(["experiment=table1", f"data={tmp_path}"]))
     (tmp_path / "face").mkdir()
+    with pytest.raises(UserError, match="face: holds no cameras"):
+        cases(composed(["experiment=table1", f"data={tmp_path}"]))
+    (tmp_path / "face" / "cameras.json").write_text(
+        '[{"width": 4, "height": 4, "fx": 4, "fy": 4, "position": [0, 0, 0], '
+        '"rotation": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}]'
+    )
     with pytest.raises(UserError, match="face: holds no splat"):
         cases(composed(["experiment=table1", f"data={tmp_path}"]))
