@@ -36,6 +36,7 @@ from scripts.heads.vocabulary import LENGTH, build_tokenizer
 SIZE, PATCH, WIDTH = 96, 12, 128
 SEED = 700_000
 HELD_OUT_OPENING = "a picture of"
+HEAD_ONLY_SHARE = 0.5  # of the costumes are worn on the head alone, over the partner's clothes
 
 
 def make_model(tokenizer) -> CLIPModel:
@@ -65,6 +66,11 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
         torch.randn(images.shape, generator=generator) * 0.08 * rand(n, 1, 1, 1) * (rand(n, 1, 1, 1) < 0.5)
     )
     return (images + noise).clamp(0, 1)
+
+
+def keep_shoulders(plain: Tensor, costumed: Tensor, row: int) -> Tensor:
+    """The costumed picture above `row`, its plain partner below: what an edit of the head alone looks like."""
+    return torch.cat([costumed[..., :row, :], plain[..., row:, :]], dim=-2)
 
 
 class Pictures:
@@ -114,7 +120,12 @@ def train(model: CLIPModel, tokenizer, data: Pictures, args: argparse.Namespace)
         tokens = tokenizer(
             captions, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
         )
-        pixels = augment(data.tensor(index), generator)
+        pixels = data.tensor(index)
+        for k, i in enumerate(half):
+            if data.axes[i] == "costume" and rng.random() < HEAD_ONLY_SHARE:
+                row = int(SIZE * rng.uniform(0.6, 0.85))
+                pixels[len(half) + k] = keep_shoulders(pixels[k], pixels[len(half) + k], row)
+        pixels = augment(pixels, generator)
         loss = contrastive_loss(model, pixels, tokens, captions, [data.costumes[i] for i in index])
         optimizer.zero_grad()
         loss.backward()
@@ -140,6 +151,13 @@ def report(model: CLIPModel, tokenizer, held: Pictures) -> dict[str, float]:
     guess = (features @ clip.text_features(prompts).T).argmax(1).tolist()
     hits = [kinds[g] == k for g, k in zip(guess, held.costumes)]
     result = {"costume (13 ways)": 100 * float(np.mean(hits))}
+    dressed = [i for i in range(1, len(held.axes), 2) if held.axes[i] == "costume"]
+    mixed = keep_shoulders(held.tensor([i - 1 for i in dressed]), held.tensor(dressed), int(0.72 * SIZE))
+    guess = (
+        (clip.image_features(mixed.permute(0, 2, 3, 1)) @ clip.text_features(prompts).T).argmax(1).tolist()
+    )
+    hits = [kinds[g] == held.costumes[i] for g, i in zip(guess, dressed)]
+    result[f"costume on the head alone (13 ways, {len(dressed)})"] = 100 * float(np.mean(hits))
     own = clip.text_features([pair[0] for pair in held.captions])
     scores = (features * own).sum(1)
     partner = own.view(-1, 2, own.shape[1]).flip(1).flatten(0, 1)
@@ -163,7 +181,8 @@ width {width}) trained only on rendered heads by `scripts/train_judge.py`. It sc
 and takes no part in them: it shares no weights, seed, pictures or augmentation with `data/prior`.
 
 - Data: {pictures} pictures of heads that the prior never saw, {held} more held out; mirrored, cropped, tinted, blurred
-  and noised. Both models know the same generator, so high scores mean "looks like the generator's idea of the word".
+  and noised; half of the costumes on the head alone, over plain clothes. Both models know the same generator, so high
+  scores mean "looks like the generator's idea of the word".
 - Training: {steps} steps of batch {batch}, AdamW {lr}, {minutes:.0f} CPU minutes on one thread.
 - It knows the words of `data/prior/vocabulary.json` and nothing else, and heads and shoulders only.
 - 50% in the rows "own or partner" is chance: an attribute that it can't judge. Views from behind are included.
@@ -181,6 +200,7 @@ def main() -> None:
     p.add_argument("--data", type=Path, default=Path("outputs/judge_data"))
     p.add_argument("--out", type=Path, default=Path("data/judge"))
     p.add_argument("--shards", type=int, default=18, help="of 512 pictures; two are held out")
+    p.add_argument("--start", type=Path, help="folder of a judge to go on from")
     p.add_argument("--steps", type=int, default=1600)
     p.add_argument("--batch", type=int, default=64)
     p.add_argument("--lr", type=float, default=1e-3)
@@ -192,7 +212,7 @@ def main() -> None:
     paths = fill_cache(args.data, args.shards, groups=64, size=SIZE, seed=SEED, workers=args.workers)
     held, data = Pictures(paths[:2]), Pictures(paths[2:])
     tokenizer = build_tokenizer()
-    model = make_model(tokenizer)
+    model = CLIPModel.from_pretrained(args.start) if args.start else make_model(tokenizer)
     start = time.process_time()
     train(model.train(), tokenizer, data, args)
     minutes = (time.process_time() - start) / 60
