@@ -25,6 +25,7 @@ from gs_ssd.command_line import options
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.edit.loop import StepReport, edit
 from gs_ssd.edit.optimizer import SceneOptimizer
+from gs_ssd.edit.view_prompts import ViewPrompts
 from gs_ssd.errors import NonFiniteError, UserError
 from gs_ssd.guidance import Conditions, Guidance, check_fit
 from gs_ssd.hydra_app import (
@@ -41,7 +42,7 @@ from gs_ssd.metrics.view_consistency import warp_psnr
 from gs_ssd.output.manifest import environment, peak_memory_mb, sha256, write_json
 from gs_ssd.output.results import Videos, make_output_dir, write_results
 from gs_ssd.paths import CONFIGS
-from gs_ssd.prompts import check_prompts
+from gs_ssd.prompts import check_prompts, check_target
 from gs_ssd.render import Render, render
 from gs_ssd.render.coverage import coverage
 from gs_ssd.scene import Gaussians, SceneFrame, load_gaussians
@@ -63,10 +64,20 @@ def check_settings(cfg: DictConfig, prior: DiffusionPrior, guidance: Guidance) -
     return size
 
 
+def check_generation(guidance: Guidance, prior: DiffusionPrior, target: str) -> list[str]:
+    """Raise UserError for what can't generate; return warnings."""
+    if guidance.takes_image or guidance.needs_source(len(prior.schedule) // 2, prior.schedule):
+        raise UserError(
+            f"guidance={guidance.name} edits what is there, and a random ball shows nothing; to generate, use "
+            "nfsd, sds or vsd"
+        )
+    return check_target(prior, target)
+
+
 def prompt_targets(cfg: DictConfig) -> list[str]:
-    """The targets of all ready-made prompts for this scene: what retrieval chooses among."""
+    """The targets of ready-made prompts for this scene: what retrieval chooses among."""
     targets = []
-    for name in options("prompt"):
+    for name in cfg.metrics.among or options("prompt"):
         prompt = OmegaConf.load(CONFIGS / "prompt" / f"{name}.yaml")
         if not OmegaConf.is_missing(prompt, "target"):
             targets.append(OmegaConf.create({"scene": cfg.scene, "prompt": prompt}).prompt.target)
@@ -128,7 +139,7 @@ def measure(
         **images,
         editable_alpha=alpha,
         clip=clip,
-        source=cfg.prompt.source,
+        source=cfg.prompt.source or "",
         target=cfg.prompt.target,
         candidates=prompt_targets(cfg),
         kept=kept,
@@ -148,12 +159,20 @@ def run(cfg: DictConfig) -> int:
     torch.manual_seed(cfg.seed)
     generator = torch.Generator().manual_seed(cfg.seed)
 
-    before = load_gaussians(cfg.scene.path)
+    generating = cfg.scene.path is None
+    before = (
+        instantiate(cfg.scene.start, generator=generator) if generating else load_gaussians(cfg.scene.path)
+    )
     cameras = visible_cameras(load_cameras(cfg.scene.cameras), before) if cfg.scene.cameras else None
     prior: DiffusionPrior = instantiate(cfg.diffusion, device=device)
     guidance: Guidance = instantiate(cfg.guidance)
     size = check_settings(cfg, prior, guidance)
-    for warning in check_prompts(prior, source=cfg.prompt.source, target=cfg.prompt.target):
+    warnings = (
+        check_generation(guidance, prior, cfg.prompt.target)
+        if generating
+        else check_prompts(prior, source=cfg.prompt.source, target=cfg.prompt.target)
+    )
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     editable = instantiate(cfg.scene.mask)(before)
     frame = locate(before, up=cfg.scene.up, center=cfg.scene.center, radius=cfg.scene.radius, cameras=cameras)
@@ -167,15 +186,20 @@ def run(cfg: DictConfig) -> int:
     scene = SceneOptimizer(
         before, editable=editable, rates=rates, extent=camera_extent(views, frame), betas=cfg.optimizer.betas
     )
-    conditions = Conditions.encode(
-        prior,
-        target=cfg.prompt.target,
-        source=cfg.prompt.source,
-        negative=cfg.prompt.negative if cfg.prompt.negative is not None else guidance.negative_prompt,
-    )
+    prompts = {
+        "target": cfg.prompt.target,
+        "source": cfg.prompt.source or "",
+        "negative": cfg.prompt.negative if cfg.prompt.negative is not None else guidance.negative_prompt,
+    }
+    if words := cfg.scene.get("view_words"):
+        front = cfg.scene.views.front_azimuth_degrees
+        conditions = ViewPrompts(prior, **prompts, words=words, frame=frame, front_azimuth_degrees=front)
+    else:
+        conditions = Conditions.encode(prior, **prompts)
     set_up = time.perf_counter() - started
 
-    print(f"{cfg.scene.name} ({len(before):,} Gaussians): {cfg.prompt.source!r} → {cfg.prompt.target!r}")
+    origin = "a random ball" if generating else cfg.prompt.source
+    print(f"{cfg.scene.name} ({len(before):,} Gaussians): {origin!r} → {cfg.prompt.target!r}")
     steps = edit(
         scene,
         views=views,
@@ -223,7 +247,7 @@ def run(cfg: DictConfig) -> int:
         renderer=renderer,
         videos=videos,
         reports=reports,
-        labels=(cfg.prompt.source, cfg.prompt.target),
+        labels=(origin, cfg.prompt.target),
     )
     seconds = edited_at - started - set_up
     metrics = measure(
@@ -255,8 +279,8 @@ def run(cfg: DictConfig) -> int:
             "config": OmegaConf.to_container(cfg, resolve=True),
             "environment": environment() | {"device": str(device)},
             "input": {
-                "path": str(cfg.scene.path),
-                "sha256": sha256(cfg.scene.path),
+                "path": cfg.scene.path,
+                "sha256": None if generating else sha256(cfg.scene.path),
                 "gaussians": len(before),
             },
             "output": {"sha256": sha256(folder / "edited.ply"), "gaussians": len(after)},

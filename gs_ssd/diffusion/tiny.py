@@ -90,6 +90,13 @@ def tiny_parts(
     }
 
 
-def tiny_prior(*, seed: int = 0, device: torch.device | str = "cpu", freeu: bool = False) -> DiffusersPrior:
+def tiny_prior(
+    *,
+    seed: int = 0,
+    image_condition: bool = False,
+    device: torch.device | str = "cpu",
+    freeu: bool = False,
+) -> DiffusersPrior:
     """The miniature as a prior."""
-    return DiffusersPrior(**tiny_parts(seed=seed), name="tiny (random weights)", device=device, freeu=freeu)
+    parts = tiny_parts(seed=seed, image_condition=image_condition)
+    return DiffusersPrior(**parts, name="tiny (random weights)", device=device, freeu=freeu)

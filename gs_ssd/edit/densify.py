@@ -1,7 +1,7 @@
 """Densification and pruning: grow Gaussians where the edit pulls hardest on the screen.
 
 As in GaussianEditor, every `every` steps the Gaussians with the largest average screen-space gradient (the top
-`percent`) are cloned if small and split if large; nearly transparent ones are removed. Only editable Gaussians
+`percent`) are cloned if small and split if large; nearly transparent ones (and giants, if asked) are removed. Only editable Gaussians
 take part. A percentage needs no absolute threshold, whose scale would depend on the loss.
 """
 
@@ -23,6 +23,8 @@ class Densifier:
         percent: share of the visible Gaussians that is densified each time.
         min_opacity: Gaussians below it are removed.
         split_size: Gaussians whose largest standard deviation exceeds this share of the extent are split.
+        max_size: Gaussians whose largest standard deviation exceeds this share of the extent are removed; None: none.
+            A few giants are enough to veil a scene that is generated.
         max_gaussians: nothing is added beyond this number.
     """
 
@@ -35,11 +37,12 @@ class Densifier:
         percent: float = 0.01,
         min_opacity: float = 0.005,
         split_size: float = 0.01,
+        max_size: float | None = None,
         max_gaussians: int = 5_000_000,
     ) -> None:
         self.every, self.start, self.stop = every, start, stop
         self.percent, self.min_opacity, self.split_size = percent, min_opacity, split_size
-        self.max_gaussians = max_gaussians
+        self.max_size, self.max_gaussians = max_size, max_gaussians
         self.count = 0  # densifications so far = the generation of the next new Gaussians
         self.reset()
 
@@ -72,11 +75,13 @@ class Densifier:
         if len(self.gradient_sum) == before and before < self.max_gaussians:
             self._grow(scene)
         added = len(scene.params["means"]) - before
-        transparent = torch.sigmoid(scene.params["opacities"]) < self.min_opacity
-        transparent &= scene.params["editable"]
-        removed = int(transparent.sum())
-        if 0 < removed < len(transparent):
-            remove(scene.params, scene.optimizers, {}, transparent)
+        useless = torch.sigmoid(scene.params["opacities"]) < self.min_opacity
+        if self.max_size is not None:
+            useless |= scene.params["scales"].exp().amax(dim=-1) > self.max_size * scene.extent
+        useless &= scene.params["editable"]
+        removed = int(useless.sum())
+        if 0 < removed < len(useless):
+            remove(scene.params, scene.optimizers, {}, useless)
         self.reset()
         return added, removed
 

@@ -102,7 +102,7 @@ def edit(
     renderer: Callable[..., Render],
     prior: DiffusionPrior,
     guidance: Guidance,
-    conditions: Conditions,
+    conditions: Conditions | Callable[[Cameras], Conditions],
     timesteps: TimestepSampler,
     anchors: Anchors | None = None,
     densifier: Densifier | None = None,
@@ -114,7 +114,7 @@ def edit(
 
     Args:
         renderer: (gaussians, cameras) → Render.
-        conditions: the edit's text conditions.
+        conditions: the edit's text conditions, or those of given cameras.
         generator: draws views, timesteps and noise, on the CPU, so a seed means the same on every device.
 
     Raises:
@@ -137,6 +137,7 @@ def edit(
         z = prior.encode(out.rgb)
         watch.lap("encode")
 
+        text = (conditions(cameras) if callable(conditions) else conditions).text
         noise = torch.randn(z.shape, generator=generator).to(z)
         grad = guidance(
             prior,
@@ -144,7 +145,7 @@ def edit(
             z_src=z_src,
             t=t,
             noise=noise,
-            conditions=Conditions(conditions.text, condition),
+            conditions=Conditions(text, condition),
             generator=generator,
         )
         if not bool(torch.isfinite(grad.sum())):

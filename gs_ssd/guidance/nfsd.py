@@ -1,10 +1,11 @@
 """Noise-Free Score Distillation (Katzir et al., ICLR 2024).
 
     G = w(t) (δ_D + s δ_y(z)),   δ_y(z) = e(z,y) − e(z,∅)
-    δ_D = e(z,∅)             for t < 200
+    δ_D = e(z,∅)             for t < 200 of 1000
     δ_D = e(z,∅) − e(z,n)    otherwise
 
-The drawn noise ε never enters. Below t = 200 the coefficients sum to 1, so |G| jumps at the threshold.
+The drawn noise ε never enters. Below t = 200 the coefficients sum to 1, so |G| jumps at the threshold. Above it, only
+the negative prompt keeps the picture natural: a prior that has seen no bad pictures needs a higher threshold.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ NEGATIVE_PROMPT = (
 
 
 class NFSD(Guidance):
-    """NFSD with classifier-free guidance scale `s`; the threshold is a fifth of the timesteps, strict.
+    """NFSD with classifier-free guidance scale `s`; `threshold` is a share of the timesteps, strict.
 
     `uniform=False` weighs by σ_t², as ports of the method do; the authors leave w(t) open.
     """
@@ -25,11 +26,11 @@ class NFSD(Guidance):
     name = "nfsd"
     negative_prompt = NEGATIVE_PROMPT
 
-    def __init__(self, *, s: float = 7.5, uniform: bool = True) -> None:
-        self.s, self.uniform = s, uniform
+    def __init__(self, *, s: float = 7.5, uniform: bool = True, threshold: float = 0.2) -> None:
+        self.s, self.uniform, self.threshold = s, uniform, threshold
 
     def coefficients(self, t, schedule) -> dict[Branch, float]:
-        negative = 0.0 if t < len(schedule) // 5 else -1.0
+        negative = 0.0 if t < self.threshold * len(schedule) else -1.0
         return {TARGET_Y: self.s, TARGET_NULL: 1 - self.s, TARGET_NEG: negative}
 
     def weight(self, t, schedule) -> float:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim.lr_scheduler import LRScheduler
 
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.timesteps import TimestepSampler
@@ -70,6 +71,7 @@ def distil(
     conditions: Conditions,
     timesteps: TimestepSampler,
     optimizer: torch.optim.Optimizer,
+    scheduler: LRScheduler | None = None,
     z_src: Tensor | None = None,
     num_steps: int,
     generator: torch.Generator,
@@ -78,6 +80,7 @@ def distil(
 
     Args:
         optimizer: over `image.parameter`.
+        scheduler: of the optimiser's rate, advanced once per step; None keeps it.
         z_src: latents of the source image; None where the guidance doesn't look at them.
         generator: draws timesteps and noise, on the CPU.
 
@@ -103,5 +106,7 @@ def distil(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
         image.constrain()
         yield ImageReport(step, t, loss.item())

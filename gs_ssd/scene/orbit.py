@@ -70,6 +70,13 @@ def place(frame: SceneFrame, azimuths: Tensor, elevations: Tensor, distances: Te
     return frame.center + distances[:, None] * (elevation.cos() * level + elevation.sin() * frame.up)
 
 
+def azimuths(frame: SceneFrame, positions: Tensor) -> Tensor:
+    """The azimuths [C] in degrees of camera positions [C, 3], as `place` takes them."""
+    front = _front(frame.up)
+    offset = positions - frame.center
+    return torch.atan2(offset @ torch.linalg.cross(frame.up, front), offset @ front).rad2deg()
+
+
 def _front(up: Tensor) -> Tensor:
     """The horizontal unit vector [3] from the object to the camera at azimuth 0."""
     axis = axis_vector("-y" if up[2].abs() > 0.7 else "+z")

@@ -65,6 +65,15 @@ def test_only_editable_gaussians_are_touched(gaussians):
         assert torch.equal(scene.params[name], value)
 
 
+def test_giants_go_only_where_that_is_asked_for(gaussians):
+    gaussians.scales[:] = -7.0
+    gaussians.scales[3, 1] = 1.0
+    for max_size, expected in ((None, 0), (0.05, 1)):
+        scene, densifier = SceneOptimizer(gaussians, extent=10.0), Densifier(max_size=max_size)
+        assert densifier.densify(scene) == (0, expected)
+        assert (scene.params["scales"].amax() > 0) == (max_size is None)
+
+
 def test_optimizer_still_steps_after_densification(gaussians):
     scene, densifier = SceneOptimizer(gaussians), Densifier(percent=0.1)
     for _ in range(3):

@@ -20,6 +20,7 @@ TABLE = [
     (CSD(w_a=7.5, w_b=0), 501, [7.5, 0, -7.5, 0, 0, 0], 0, 1),
     (CSD(w_a=5, w_b=2), 501, [5, -2, -3, 0, 0, 0], 0, 1),
     (NFSD(s=7.5), 200, [7.5, 0, -6.5, -1, 0, 0], 0, 1),
+    (NFSD(s=7.5, threshold=0.5), 499, [7.5, 0, -6.5, 0, 0, 0], 0, 1),
     (NFSD(s=7.5), 199, [7.5, 0, -6.5, 0, 0, 0], 0, 1),
     (SSD(w_p=7.5, w_t=1, w_e=2), 501, [9.5, -6.5, -2, 0, 0, -1], 0, 1),
     (SSD(), 501, [9.25, -2.75, -5.5, 0, 0, -1], 0, 1),
@@ -38,7 +39,7 @@ def test_coefficient_table(guidance, t, row, noise, weight):
     assert [coefficients.get(branch, 0) for branch in branches] == row
     assert guidance.noise_coefficient() == noise
     assert guidance.weight(t, schedule) == pytest.approx(weight)
-    noise_free = not (isinstance(guidance, NFSD) and t < 200)
+    noise_free = not (isinstance(guidance, NFSD) and t < 1000 * guidance.threshold)
     assert sum(coefficients.values()) + noise == (0 if noise_free else 1)
 
 
