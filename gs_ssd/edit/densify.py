@@ -1,8 +1,8 @@
 """Densification and pruning: grow Gaussians where the edit pulls hardest on the screen.
 
 As in GaussianEditor, every `every` steps the Gaussians with the largest average screen-space gradient (the top
-`percent`) are cloned if small and split if large; nearly transparent ones (and giants, if asked) are removed. Only editable Gaussians
-take part. A percentage needs no absolute threshold, whose scale would depend on the loss.
+`percent`) are cloned if small and split if large; nearly transparent ones (and giants, if asked) are removed. Only
+editable Gaussians take part. A percentage needs no absolute threshold, whose scale would depend on the loss.
 """
 
 from __future__ import annotations
