@@ -191,6 +191,7 @@ def run(cfg: DictConfig) -> int:
         "source": cfg.prompt.source or "",
         "negative": cfg.prompt.negative if cfg.prompt.negative is not None else guidance.negative_prompt,
     }
+    conditions: Conditions | ViewPrompts
     if words := cfg.scene.get("view_words"):
         front = cfg.scene.views.front_azimuth_degrees
         conditions = ViewPrompts(prior, **prompts, words=words, frame=frame, front_azimuth_degrees=front)
