@@ -60,6 +60,11 @@ def check_settings(cfg: DictConfig, prior: DiffusionPrior, guidance: Guidance) -
     if not isinstance(size, int) or size < prior.factor or size % prior.factor:
         nearest = max(round(float(size) / prior.factor), 1) * prior.factor if isinstance(size, int) else 512
         raise UserError(f"resolution={size} is not divisible by {prior.factor}; try resolution={nearest}")
+    for name in cfg.metrics.among or ():
+        if name not in options("prompt"):
+            raise UserError(
+                f"metrics.among: no prompt is called {name!r}; there are: {', '.join(options('prompt'))}"
+            )
     check_fit(guidance, prior)
     return size
 
@@ -288,7 +293,7 @@ def run(cfg: DictConfig) -> int:
             "steps_done": len(reports),
             "seconds": {
                 "set_up": set_up,
-                "edit": edited_at - started - set_up,
+                "edit": seconds,
                 "results": finished - edited_at,
             },
             "seconds_by_phase": phases,

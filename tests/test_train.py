@@ -130,6 +130,7 @@ BAD = {
     "guidance=ssd_ip2p": "use diffusion=ip2p",
     "output_dir=/proc/nowhere": "/proc/nowhere",
     "scene.up=north": "north",
+    "metrics.among=[clwn]": "metrics.among: no prompt is called 'clwn'",
     "prompt.target=" + "word " * 500: "500 words",
 }
 

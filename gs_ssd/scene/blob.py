@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from gs_ssd.errors import UserError
 from gs_ssd.scene.gaussians import SH_C0, Gaussians
 
 NEIGHBOURS = 3
-_CHUNK = 1024  # rows of the distance matrix at a time
 
 
 def blob(
@@ -54,8 +54,5 @@ def blob(
 
 def neighbour_distance(points: Tensor) -> Tensor:
     """The root mean square distance [N] of each point of [N, 3] to its three nearest neighbours."""
-    nearest = [
-        torch.cdist(rows, points).topk(NEIGHBOURS + 1, largest=False).values[:, 1:]  # the nearest is itself
-        for rows in points.split(_CHUNK)
-    ]
-    return torch.cat(nearest).square().mean(dim=-1).sqrt().clamp_min(1e-7)
+    distances, _ = cKDTree(points.numpy()).query(points.numpy(), k=NEIGHBOURS + 1)  # the nearest is itself
+    return torch.from_numpy(distances[:, 1:]).to(points).square().mean(dim=-1).sqrt().clamp_min(1e-7)
