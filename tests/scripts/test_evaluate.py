@@ -152,6 +152,22 @@ def evaluated(captures, tmp_path_factory) -> tuple[list[str], Path]:
     return arguments, folder
 
 
+@pytest.mark.parametrize("experiment", ["table1", "fig5", "fig8"])
+def test_the_papers_comparisons_run_on_captures(experiment, captures, tmp_path):
+    cfg = composed([f"experiment={experiment}", f"data={captures}"])
+    common = [*cfg.settings, *cfg.capture_settings]
+    compared = variants(cfg)
+    rates = {name: [1.0] for name in compared}
+    runs = plan(
+        compared, cases(cfg), rates=rates, common=["diffusion=sd15", *common], folder=tmp_path / "runs"
+    )
+    assert len(runs) == 2 * len(compared)
+    assert {Path(run.config["scene"]["path"]).parents[2].name for run in runs} == {"person", "bear"}
+    for run in runs:  # as train.py would edit them, not as the embedded prior's samples are
+        assert run.config["diffusion"]["name"] == "sd15" and run.config["steps"] == 1500
+        assert run.config["metrics"]["clip"] == "openai/clip-vit-large-patch14"
+
+
 def test_results_of_a_grid(evaluated):
     _, folder = evaluated
     results = json.loads((folder / "results.json").read_text())
