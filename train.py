@@ -27,15 +27,17 @@ from gs_ssd.edit.loop import StepReport, edit
 from gs_ssd.edit.optimizer import SceneOptimizer
 from gs_ssd.edit.view_prompts import ViewPrompts
 from gs_ssd.errors import NonFiniteError, UserError
-from gs_ssd.guidance import Conditions, Guidance, check_fit
+from gs_ssd.guidance import Conditions, Guidance
 from gs_ssd.hydra_app import (
     EXIT_NO_EDIT,
     EXIT_NOT_FINITE,
     StopOnInterrupt,
+    build,
+    check_whole_numbers,
     launch,
     pick_device,
 )
-from gs_ssd.metrics.clip import Clip
+from gs_ssd.metrics.clip import COMPAT_VIEWS, Clip
 from gs_ssd.metrics.edit import PURE, edit_metrics
 from gs_ssd.metrics.lpips import Lpips
 from gs_ssd.metrics.view_consistency import warp_psnr
@@ -45,7 +47,7 @@ from gs_ssd.paths import CONFIGS
 from gs_ssd.prompts import check_prompts, check_target
 from gs_ssd.render import Render, render
 from gs_ssd.render.coverage import coverage
-from gs_ssd.scene import Gaussians, SceneFrame, load_gaussians
+from gs_ssd.scene import Cameras, Gaussians, SceneFrame, load_gaussians
 from gs_ssd.scene.datasets import load_cameras, visible_cameras
 from gs_ssd.scene.parts import PARTS, load_parts
 from gs_ssd.scene.setup import camera_extent, locate, training_views, turntable
@@ -53,9 +55,8 @@ from gs_ssd.scene.setup import camera_extent, locate, training_views, turntable
 
 def check_settings(cfg: DictConfig, prior: DiffusionPrior, guidance: Guidance) -> int:
     """The training resolution; raises UserError for settings that don't fit together."""
-    for name in ("steps", "views_per_step"):
-        if not isinstance(cfg[name], int) or cfg[name] < 1:
-            raise UserError(f"{name}={cfg[name]} must be a whole number of at least 1")
+    check_whole_numbers(cfg, "steps", "views_per_step")
+    check_whole_numbers(cfg.metrics, "views", "size")
     size = cfg.resolution or prior.resolution
     if not isinstance(size, int) or size < prior.factor or size % prior.factor:
         nearest = max(round(float(size) / prior.factor), 1) * prior.factor if isinstance(size, int) else 512
@@ -65,7 +66,7 @@ def check_settings(cfg: DictConfig, prior: DiffusionPrior, guidance: Guidance) -
             raise UserError(
                 f"metrics.among: no prompt is called {name!r}; there are: {', '.join(options('prompt'))}"
             )
-    check_fit(guidance, prior)
+    guidance.prepare(prior)
     return size
 
 
@@ -98,10 +99,10 @@ def measure(
     editable: torch.Tensor,
     editable_after: torch.Tensor,
     renderer: Callable[..., Render],
-    frame: SceneFrame,
+    cameras: Cameras,
     device: torch.device,
 ) -> dict[str, Any]:
-    """The run's metrics on views all around, with the judge that `metrics.clip` names."""
+    """The run's metrics on the views of `cameras`, with the judge that `metrics.clip` names."""
     clip = None
     if cfg.metrics.clip is not None:
         try:
@@ -114,14 +115,6 @@ def measure(
             lpips = Lpips(device=device)
         except UserError as error:
             print(f"warning: {error}", file=sys.stderr)
-    cameras = turntable(
-        frame,
-        cfg.metrics.views,
-        size=cfg.metrics.size,
-        front_azimuth_degrees=cfg.scene.views.front_azimuth_degrees,
-        elevation_degrees=5.0,
-        fov_degrees=sum(cfg.scene.views.fov_degrees) / 2,
-    ).to(device)
     views = range(len(cameras))
     alpha = None
     if not bool(editable.all()):
@@ -157,6 +150,30 @@ def measure(
     }
 
 
+def metric_views(cfg: DictConfig, frame: SceneFrame, cameras: Cameras | None) -> Cameras:
+    """`metrics.views` views: random ones of the user's cameras in their order, or without them all around, evenly.
+
+    Raises UserError where they are too few for `metrics.compat`.
+    """
+    if cameras is None:
+        views = turntable(
+            frame,
+            cfg.metrics.views,
+            size=cfg.metrics.size,
+            front_azimuth_degrees=cfg.scene.views.front_azimuth_degrees,
+            elevation_degrees=5.0,
+            fov_degrees=sum(cfg.scene.views.fov_degrees) / 2,
+        )
+    else:
+        generator = torch.Generator().manual_seed(cfg.seed)
+        drawn = torch.randperm(len(cameras), generator=generator)[: cfg.metrics.views]
+        views = cameras[drawn.sort().values].resized(cfg.metrics.size, cfg.metrics.size)
+    if cfg.metrics.compat and len(views) < COMPAT_VIEWS:
+        remedy = f"set metrics.views={COMPAT_VIEWS}" if cameras is None else "this scene has too few cameras"
+        raise UserError(f"metrics.compat=true needs {COMPAT_VIEWS} views, here are {len(views)}; {remedy}")
+    return views
+
+
 def run(cfg: DictConfig) -> int:
     """One edit from files to files; returns the exit code."""
     started = time.perf_counter()
@@ -168,9 +185,13 @@ def run(cfg: DictConfig) -> int:
     before = (
         instantiate(cfg.scene.start, generator=generator) if generating else load_gaussians(cfg.scene.path)
     )
-    cameras = visible_cameras(load_cameras(cfg.scene.cameras), before) if cfg.scene.cameras else None
+    cameras = None
+    if source := cfg.scene.cameras:
+        cameras = visible_cameras(load_cameras(source), before, source=source)
     prior: DiffusionPrior = instantiate(cfg.diffusion, device=device)
-    guidance: Guidance = instantiate(cfg.guidance)
+    guidance: Guidance = build(cfg, "guidance")
+    timesteps, anchors, densifier = (build(cfg, group) for group in ("timesteps", "anchors", "densify"))
+    rates = build(cfg, "optimizer.rates")
     size = check_settings(cfg, prior, guidance)
     warnings = (
         check_generation(guidance, prior, cfg.prompt.target)
@@ -182,12 +203,12 @@ def run(cfg: DictConfig) -> int:
     editable = instantiate(cfg.scene.mask)(before)
     frame = locate(before, up=cfg.scene.up, center=cfg.scene.center, radius=cfg.scene.radius, cameras=cameras)
     views = training_views(frame, size=size, generator=generator, cameras=cameras, **cfg.scene.views)
+    judged_views = metric_views(cfg, frame, cameras)
     folder = make_output_dir(cfg.output_dir, scene=cfg.scene.name, prompt=cfg.prompt.name)
 
     background = torch.tensor(list(cfg.scene.background), device=device)
     renderer = partial(render, background=background)
     before = before.to(device)
-    rates = instantiate(cfg.optimizer.rates)
     scene = SceneOptimizer(
         before, editable=editable, rates=rates, extent=camera_extent(views, frame), betas=cfg.optimizer.betas
     )
@@ -213,9 +234,9 @@ def run(cfg: DictConfig) -> int:
         prior=prior,
         guidance=guidance,
         conditions=conditions,
-        timesteps=instantiate(cfg.timesteps),
-        anchors=instantiate(cfg.anchors),
-        densifier=instantiate(cfg.densify),
+        timesteps=timesteps,
+        anchors=anchors,
+        densifier=densifier,
         num_steps=cfg.steps,
         views_per_step=cfg.views_per_step,
         generator=generator,
@@ -263,7 +284,7 @@ def run(cfg: DictConfig) -> int:
         editable=editable.to(device),
         editable_after=scene.params["editable"],
         renderer=renderer,
-        frame=frame,
+        cameras=judged_views.to(device),
         device=device,
     )
     per_step = seconds / max(len(reports), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import signal
 import sys
@@ -9,13 +10,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from types import NoneType, UnionType
+from typing import Any, cast, get_args
 
 import hydra
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, InstantiationException
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
@@ -87,6 +90,36 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: torch sees no CUDA GPU here; use device=cpu or device=auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def build(cfg: DictConfig, group: str, **arguments: Any) -> Any:
+    """The object that the settings of `group` describe; `arguments` overrule them.
+
+    Raises UserError where a setting is no number and the class that `_target_` names declares one.
+    """
+    settings = OmegaConf.select(cfg, group)
+    if settings is None:
+        return None
+    _check_numbers(settings, group)
+    return instantiate(settings, **arguments)
+
+
+def _check_numbers(settings: DictConfig, path: str) -> None:
+    declared = inspect.signature(get_class(settings._target_), eval_str=True).parameters
+    for name in map(str, settings):
+        value = settings[name]
+        if isinstance(value, DictConfig):
+            _check_numbers(value, f"{path}.{name}")
+        elif name in declared:
+            kind = declared[name].annotation
+            kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+            numbers = [k for k in kinds if k in (int, float)]
+            if not numbers or (value is None and NoneType in kinds):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float if float in numbers else int):
+                raise UserError(
+                    f"{path}.{name}={value} must be a {'' if float in numbers else 'whole '}number"
+                )
 
 
 def check_whole_numbers(cfg: DictConfig, *names: str, least: int = 1) -> None:

@@ -15,14 +15,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.errors import UserError
-from gs_ssd.guidance import Conditions, Guidance, check_fit
+from gs_ssd.guidance import Conditions, Guidance
 from gs_ssd.guidance.nfsd import NEGATIVE_PROMPT
 from gs_ssd.hydra_app import (
     EXIT_NOT_FINITE,
+    build,
     check_positive,
     check_whole_numbers,
     follow,
@@ -39,8 +40,8 @@ from gs_ssd.prompts import check_target
 def build_guidance(cfg: DictConfig, prior: DiffusionPrior) -> Guidance:
     """The guidance at the common scale `s`; raises UserError for one that needs a source."""
     scale = {} if cfg.s is None or "s" not in cfg.guidance else {"s": cfg.s}
-    guidance: Guidance = instantiate(cfg.guidance, **scale)
-    check_fit(guidance, prior)
+    guidance: Guidance = build(cfg, "guidance", **scale)
+    guidance.prepare(prior)
     if guidance.takes_image or guidance.needs_source(len(prior.schedule) // 2, prior.schedule):
         raise UserError(f"guidance={guidance.name} edits a source image; to generate, use nfsd, sds or vsd")
     return guidance
@@ -56,12 +57,17 @@ def run(cfg: DictConfig) -> int:
     generator = torch.Generator().manual_seed(cfg.seed)
     prior: DiffusionPrior = instantiate(cfg.diffusion, device=device)
     guidance = build_guidance(cfg, prior)
+    timesteps = build(cfg, "timesteps")
     for warning in check_target(prior, cfg.prompt.target):
         print(f"warning: {warning}", file=sys.stderr)
     size = cfg.size or prior.resolution
     if size % prior.factor:
         nearest = max(round(size / prior.factor), 1) * prior.factor
         raise UserError(f"size={size} is not divisible by {prior.factor}; try size={nearest}")
+    if not isinstance(cfg.decomposition, ListConfig):
+        raise UserError(
+            f"decomposition={cfg.decomposition} must be a list of timesteps, such as [300], or []"
+        )
     bad = [t for t in cfg.decomposition if t not in range(len(prior.schedule))]
     if bad:
         raise UserError(f"decomposition={bad} lies outside the timesteps 0 to {len(prior.schedule) - 1}")
@@ -86,7 +92,7 @@ def run(cfg: DictConfig) -> int:
         prior=prior,
         guidance=guidance,
         conditions=conditions,
-        timesteps=instantiate(cfg.timesteps),
+        timesteps=timesteps,
         optimizer=optimizer,
         # At a constant rate the picture keeps the grain of its last few gradients.
         scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, cfg.steps),

@@ -42,8 +42,6 @@ def call(monkeypatch, capsys, *overrides: str) -> tuple[int, str, list[str]]:
 
 @pytest.mark.parametrize("guidance", ["nfsd", "sds", "vsd"])
 def test_a_ball_becomes_a_scene(guidance, monkeypatch, capsys, tmp_path):
-    if guidance == "vsd":
-        pytest.importorskip("peft")
     out = tmp_path / "out"
     overrides = [f"guidance={guidance}", "steps=5", "densify.every=2", "densify.start=2", f"output_dir={out}"]
     code, said, errors = call(monkeypatch, capsys, "prompt=clown", *overrides)

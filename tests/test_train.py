@@ -11,10 +11,13 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 import train as front_door
-from gs_ssd.scene import load_gaussians, save_gaussians
+from gs_ssd.command_line import options
+from gs_ssd.errors import UserError
+from gs_ssd.scene import find_frame, load_gaussians, orbit, save_gaussians
 from tests.synthetic import random_gaussians
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +81,34 @@ def test_same_seed_same_scene(scene_path, tmp_path):
         assert torch.equal(value, second.tensors()[name])
 
 
+@pytest.mark.parametrize("guidance", options("guidance"))
+def test_every_method_edits_a_scene(guidance, scene_path, tmp_path, monkeypatch, capsys):
+    prior = "tiny_ip2p" if guidance == "ssd_ip2p" else "tiny"
+    settings = [*FAST[1:], f"diffusion={prior}", f"guidance={guidance}", "steps=3", "no_edit_guard=false"]
+    settings.append(f"output_dir={tmp_path}")
+    code, errors = call(monkeypatch, capsys, f"scene={scene_path}", *settings)
+    assert (code, errors) == (0, [])
+    before, after = load_gaussians(scene_path), load_gaussians(tmp_path / "edited.ply")
+    assert not torch.equal(before.sh0, after.sh0) and after.sh0.isfinite().all()
+    assert json.loads((tmp_path / "run.json").read_text())["steps_done"] == 3
+
+
+def test_results_are_judged_from_the_users_cameras():
+    """A forward-facing capture has no back to look at."""
+    frame = find_frame(random_gaussians(400))
+    cameras = orbit(frame, 60, width=96, height=80)[:30]
+    cfg = OmegaConf.create({"seed": 0, "metrics": {"views": 20, "size": 48, "compat": True}})
+    views = front_door.metric_views(cfg, frame, cameras)
+    assert (len(views), views.width, views.height) == (20, 48, 48)
+    distances = torch.cdist(views.positions, cameras.positions)
+    nearest = distances.argmin(dim=1)
+    assert distances.amin(dim=1).max() < 1e-4 and (nearest.diff() > 0).all()  # distinct, in their order
+    assert nearest.tolist() != list(range(20))
+    assert torch.equal(views.viewmats, front_door.metric_views(cfg, frame, cameras).viewmats)
+    with pytest.raises(UserError, match="needs 20 views, here are 12; this scene has too few cameras"):
+        front_door.metric_views(cfg, frame, cameras[:12])
+
+
 def test_no_edit_guard(scene_path, tmp_path):
     still = [f"optimizer.rates.{name}=0" for name in ("scales", "quats", "opacities", "sh0", "shN")]
     still += ["optimizer.rates.means=1e-30", "optimizer.rates.means_final=1e-30", "densify.start=99"]
@@ -115,6 +146,17 @@ def test_interrupt_stops_and_still_exports(scene_path, tmp_path):
     assert 0 < manifest["steps_done"] < 100000 and (tmp_path / "edited.ply").is_file()
 
 
+def call(monkeypatch, capsys, *overrides: str) -> tuple[int, list[str]]:
+    """Run in this process: (exit code, lines of stderr that are no warning and no progress bar)."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *overrides])
+    try:
+        code = front_door.main()
+    except SystemExit as stop:
+        code = stop.code
+    lines = capsys.readouterr().err.splitlines()
+    return code, [line for line in lines if not line.startswith("warning") and "step/s" not in line and line]
+
+
 BAD = {
     "stepz=3": "no setting is called stepz (did you mean steps?)",
     "scene=fase": "no scene is called 'fase' (did you mean face?)",
@@ -130,6 +172,9 @@ BAD = {
     "guidance=ssd_ip2p": "use diffusion=ip2p",
     "output_dir=/proc/nowhere": "/proc/nowhere",
     "scene.up=north": "north",
+    "guidance.w_t=much": "guidance.w_t=much must be a number",
+    "densify.every=often": "densify.every=often must be a whole number",
+    "metrics.views=few": "views=few must be a whole number",
     "metrics.among=[clwn]": "metrics.among: no prompt is called 'clwn'",
     "prompt.target=" + "word " * 500: "500 words",
 }
@@ -142,12 +187,7 @@ def test_bad_input_is_one_line_and_exit_code_2(override, scene_path, tmp_path, m
         overrides = overrides[1:]
     if override.startswith("diffusion="):
         overrides.remove("diffusion=tiny")
-    monkeypatch.setattr(sys, "argv", ["train.py", *overrides])
-    try:
-        code = front_door.main()
-    except SystemExit as stop:
-        code = stop.code
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning")]
+    code, lines = call(monkeypatch, capsys, *overrides)
     assert code == 2
     assert len(lines) == 1 and lines[0].startswith("error: ") and BAD[override] in lines[0]
     assert not (tmp_path / "out").exists()

@@ -37,7 +37,7 @@ class DiffusersPrior(DiffusionPrior):
         name: how reports call the model.
         device: where it runs.
         dtype: of the UNet and the text encoder; None takes float16 on CUDA and float32 elsewhere.
-        freeu: apply FreeU as the official SSD code does (see `freeu.py`).
+        freeu: use FreeU (see `freeu.py`) for the guidances that were published with it.
         vocabulary: the words the text encoder was trained on, where that is a closed list.
     """
 
@@ -78,8 +78,9 @@ class DiffusersPrior(DiffusionPrior):
         self.resolution = unet.config.sample_size * self.factor
         self.takes_image = unet.config.in_channels == 2 * self.latent_channels
         self.vocabulary = vocabulary
-        if freeu:
-            enable_freeu(self.unet)
+        self.has_self_attention = any(getattr(block, "attentions", ()) for block in unet.up_blocks)
+        self.freeu = freeu
+        self._freeu_hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     @classmethod
     def from_pretrained(
@@ -175,6 +176,15 @@ class DiffusersPrior(DiffusionPrior):
             return (z_t - alpha**0.5 * output) / sigma
         return output
 
+    def use_freeu(self, on: bool) -> None:
+        wanted = on and self.freeu
+        if wanted and not self._freeu_hooks:
+            self._freeu_hooks = enable_freeu(self.unet)
+        elif not wanted:
+            for hook in self._freeu_hooks:
+                hook.remove()
+            self._freeu_hooks = []
+
     def network_output(self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None = None) -> Tensor:
         """What the UNet itself predicts (ε, v or z), in the dtype of z_t, with its graph."""
         if self.takes_image:
@@ -194,13 +204,13 @@ class DiffusersPrior(DiffusionPrior):
     def attention_features(
         self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None = None
     ) -> list[Tensor]:
+        if not self.has_self_attention:
+            return super().attention_features(z_t, t, text, image)
         features: list[Tensor] = []
         handles = []
         for block in self.unet.up_blocks:
             for transformer in getattr(block, "attentions", []):
                 handles += _collect_self_attention(transformer, features)
-        if not handles:
-            return super().attention_features(z_t, t, text, image)
         try:
             self.network_output(z_t, t, text, image)
         finally:

@@ -29,14 +29,13 @@ class LoraTwin:
         lr: AdamW's learning rate.
 
     Raises:
-        UserError: peft isn't installed, or the prior has no attention layers to adapt.
+        UserError: the prior has no attention layers to adapt.
     """
 
     def __init__(self, prior: DiffusionPrior, *, rank: int = 4, lr: float = 1e-4) -> None:
-        try:
-            from peft import LoraConfig, inject_adapter_in_model
-        except ImportError as error:
-            raise UserError("guidance=vsd trains adapters with peft: pip install -e '.[vsd]'") from error
+        # Imported here, because it takes two seconds that only VSD needs to wait.
+        from peft import LoraConfig, inject_adapter_in_model
+
         if not isinstance(prior, DiffusersPrior) or not _has_attention(prior.unet):
             raise UserError(
                 f"the {prior.name} prior has no attention layers, which guidance=vsd adapts; "

@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 
 from gs_ssd.diffusion.schedule import NoiseSchedule
-from gs_ssd.errors import UserError
 
 
 class DiffusionPrior(ABC):
@@ -23,6 +22,7 @@ class DiffusionPrior(ABC):
         resolution: the image side in pixels it was trained at.
         factor: pixels per latent cell; image sides must be multiples of it.
         takes_image: whether `predict` needs an image condition (InstructPix2Pix).
+        has_self_attention: whether `attention_features` finds any.
     """
 
     name: str
@@ -30,6 +30,7 @@ class DiffusionPrior(ABC):
     resolution: int
     factor: int
     takes_image: bool = False
+    has_self_attention: bool = False
 
     @abstractmethod
     def encode(self, rgb: Tensor) -> Tensor:
@@ -50,6 +51,9 @@ class DiffusionPrior(ABC):
         `image` [B, C, h, w] is the image condition where `takes_image`, with zeros for "no image".
         """
 
+    def use_freeu(self, on: bool) -> None:  # noqa: B027 most priors have none
+        """Whether predictions from now on use FreeU; a prior that has none, or is told to do without, ignores it."""
+
     def encode_condition(self, rgb: Tensor) -> Tensor:
         """The image condition for `predict`, [B, C, h, w]; only where `takes_image`."""
         raise ValueError(f"{self.name} takes no image condition")
@@ -58,10 +62,7 @@ class DiffusionPrior(ABC):
         self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None = None
     ) -> list[Tensor]:
         """Outputs of the self-attentions in the network's up blocks, each [B, C, h, w], with their graph to z_t."""
-        raise UserError(
-            f"the {self.name} prior has no self-attention in its up blocks, which this guidance compares; "
-            "use a prior with attention (diffusion=sd21) or guidance=ssd"
-        )
+        raise ValueError(f"{self.name} has no self-attention in its up blocks")
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of the prompt that the prior has never seen; empty for open-vocabulary models."""

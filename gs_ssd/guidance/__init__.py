@@ -1,6 +1,6 @@
 """Score-distillation methods: one formula over noise predictions per file."""
 
-from gs_ssd.guidance.base import Branch, Conditions, Guidance, check_fit, inject_gradient
+from gs_ssd.guidance.base import Branch, Conditions, Guidance, inject_gradient
 from gs_ssd.guidance.cds import CDS
 from gs_ssd.guidance.csd import CSD
 from gs_ssd.guidance.dds import DDS
@@ -26,6 +26,5 @@ __all__ = [
     "Conditions",
     "DreamCatalyst",
     "Guidance",
-    "check_fit",
     "inject_gradient",
 ]

@@ -84,6 +84,7 @@ class Guidance(ABC):
 
     name: str
     takes_image: bool = False  # whether the formula is written for a prior with an image condition
+    freeu: bool = False  # whether its authors' code runs the UNet with FreeU, where the prior has that
     negative_prompt: str = ""  # n, where the user gives none
 
     @abstractmethod
@@ -101,6 +102,14 @@ class Guidance(ABC):
     def latent_term(self, step: Step) -> Tensor | float:
         """What the method adds without asking the prior."""
         return 0.0
+
+    def prepare(self, prior: DiffusionPrior) -> None:
+        """Get ready to run on the prior; raises UserError when the two don't fit together."""
+        if self.takes_image != prior.takes_image:
+            fitting = "guidance=ssd_ip2p" if prior.takes_image else "diffusion=ip2p"
+            raise UserError(
+                f"guidance {self.name} and diffusion {prior.name} don't fit together; use {fitting}"
+            )
 
     def evaluations(self, t: int, schedule: NoiseSchedule) -> int:
         """How many noise predictions per view the method needs at timestep t."""
@@ -127,21 +136,13 @@ class Guidance(ABC):
 
         `generator` is for methods that draw more than ε (CDS, VSD); it lives on the CPU.
         """
+        prior.use_freeu(self.freeu)
         step = Step(z, z_src, noise, t, prior.schedule)
         coefficients = {b: a for b, a in self.coefficients(t, prior.schedule).items() if a != 0}
         combined = self.noise_coefficient() * noise
         for branch, eps in predict(prior, list(coefficients), step, conditions).items():
             combined = combined + coefficients[branch] * eps
         return self.weight(t, prior.schedule) * combined + self.latent_term(step)
-
-
-def check_fit(guidance: Guidance, prior: DiffusionPrior) -> None:
-    """Raise UserError unless both or neither take an image condition."""
-    if guidance.takes_image != prior.takes_image:
-        fitting = "guidance=ssd_ip2p" if prior.takes_image else "diffusion=ip2p"
-        raise UserError(
-            f"guidance {guidance.name} and diffusion {prior.name} don't fit together; use {fitting}"
-        )
 
 
 def predict(

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.errors import UserError
 from gs_ssd.guidance.base import Branch, Conditions, Guidance, Step
 
 SCORE_SCALE = 2000 / 64**2
@@ -84,9 +85,21 @@ class CDS(Guidance):
         patches: int = 256,
         patch_sizes: Sequence[int] = (1, 2),
     ) -> None:
+        if not patch_sizes or min(patch_sizes) < 1 or patches < 1 or not tau > 0:
+            raise ValueError(
+                f"patches={patches} and each of patch_sizes={list(patch_sizes)} must be at least 1, tau={tau} above 0"
+            )
         self.score, self.w_cut = score, w_cut
         self.settings: dict[str, Any] = {"tau": tau, "patches": patches, "patch_sizes": tuple(patch_sizes)}
         self.takes_image, self.negative_prompt = score.takes_image, score.negative_prompt
+
+    def prepare(self, prior: DiffusionPrior) -> None:
+        super().prepare(prior)
+        if not prior.has_self_attention:
+            raise UserError(
+                f"the {prior.name} prior has no self-attention in its up blocks, which guidance=cds compares; "
+                "use a prior with attention (diffusion=sd21) or guidance=ssd"
+            )
 
     def coefficients(self, t, schedule) -> dict[Branch, float]:
         return self.score.coefficients(t, schedule)

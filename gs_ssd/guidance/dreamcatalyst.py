@@ -25,6 +25,7 @@ class DreamCatalyst(Guidance):
     """
 
     name = "dreamcatalyst"
+    freeu = True
 
     def __init__(self, *, s: float = 7.5, delta: float = 0.2, gamma: float = 0.8, chi: float = 0.075) -> None:
         self.dds = DDS(s=s)

@@ -34,6 +34,7 @@ class SSD(Guidance):
     """
 
     name = "ssd"
+    freeu = True
 
     def __init__(
         self,

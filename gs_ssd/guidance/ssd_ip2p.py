@@ -26,6 +26,7 @@ class SSDIP2P(Guidance):
 
     name = "ssd_ip2p"
     takes_image = True
+    freeu = True
 
     def __init__(self, *, s_t: float = 7.5, s_i: float = 1.5, w_id: float = 0.075) -> None:
         self.s_t, self.s_i, self.w_id = s_t, s_i, w_id

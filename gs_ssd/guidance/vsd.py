@@ -34,8 +34,15 @@ class VSD(Guidance):
     name = "vsd"
 
     def __init__(self, *, s: float = 7.5, rank: int = 4, lr: float = 1e-4) -> None:
+        if rank < 1 or not lr > 0:
+            raise ValueError(f"rank={rank} must be at least 1 and lr={lr} above 0")
         self.s, self.rank, self.lr = s, rank, lr
         self.lora: LoraTwin | None = None
+
+    def prepare(self, prior: DiffusionPrior) -> None:
+        super().prepare(prior)
+        if self.lora is None or self.lora.prior is not prior:
+            self.lora = LoraTwin(prior, rank=self.rank, lr=self.lr)
 
     def coefficients(self, t, schedule) -> dict[Branch, float]:
         return {TARGET_Y: self.s, TARGET_NULL: 1 - self.s}
@@ -57,8 +64,8 @@ class VSD(Guidance):
         conditions: Conditions,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        if self.lora is None or self.lora.prior is not prior:
-            self.lora = LoraTwin(prior, rank=self.rank, lr=self.lr)
+        self.prepare(prior)
+        assert self.lora is not None
         guided = super().__call__(prior, z, z_src=z_src, t=t, noise=noise, conditions=conditions)
         z_t = Step(z.detach(), z_src, noise, t, prior.schedule).z_t
         text = conditions.text["target"].expand(len(z), -1, -1)

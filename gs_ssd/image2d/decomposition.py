@@ -4,7 +4,7 @@ e^s(z,y) = δ_N + δ_D + s δ_C
 δ_C = e(z,y) − e(z,∅)        the prompt
 δ_D = e(z,∅) − δ_N           the domain: what makes a noisy image look like a natural one
 δ_N = e(z,n), or 0 for t < T/5, where n is a negative prompt
-δ_R = e(z,∅) − ε             the residual that SDS carries along instead of δ_D
+δ_R = δ_N − ε                the residual noise that SDS adds: e^s(z,y) − ε = δ_D + δ_R + s δ_C, NFSD leaves it out
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def decompose(
         "delta_C": eps[TARGET_Y] - eps[TARGET_NULL],
         "delta_D": eps[TARGET_NULL] - delta_n,
         "delta_N": delta_n,
-        "delta_R": eps[TARGET_NULL] - noise,
+        "delta_R": delta_n - noise,
     }
 
 

@@ -52,7 +52,7 @@ class Clip:
             model = CLIPModel.from_pretrained(path, use_safetensors=True)
             tokenizer = CLIPTokenizer.from_pretrained(path)
         except Exception as error:  # many types, all of them a bad or missing model
-            reason = str(error).strip().splitlines()[0][:200]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise UserError(f"can't load the CLIP model {path}: {reason}") from error
         return cls(model, tokenizer, device=device)
 

@@ -46,7 +46,7 @@ class Vision:
         try:
             model = AutoModel.from_pretrained(path)
         except Exception as error:  # many types, all of them a bad or missing model
-            reason = str(error).strip().splitlines()[0][:200]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise UserError(f"can't load the vision transformer {path}: {reason}") from error
         return cls(model, device=device)
 

@@ -9,6 +9,9 @@ from torch.testing import assert_close
 
 from gs_ssd.diffusion.freeu import enable_freeu, filter_low_frequencies
 from gs_ssd.diffusion.tiny import tiny_prior
+from gs_ssd.guidance import CDS, DDS, SSD, Conditions, DreamCatalyst
+
+PROMPTS = {"target": "a clown", "source": "a man"}
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +111,20 @@ def test_the_filter_scales_the_central_bins_only(side):
             )
 
 
-def test_the_adapter_switches_it_on():
-    z_t, text = torch.randn(1, 4, 8, 8), torch.randn(1, 16, 32)
+def test_only_the_methods_published_with_it_run_with_it():
+    """A prior that has FreeU and one that has none, asked by one method after the other."""
+    z, noise = torch.randn(2, 1, 4, 8, 8)
+    z_src = z + 0.1
     plain, freeu = tiny_prior(), tiny_prior(freeu=True)
-    assert not torch.allclose(plain.predict(z_t, 300, text), freeu.predict(z_t, 300, text))
+
+    def grads(guidance):
+        return [
+            guidance(
+                prior, z, z_src=z_src, t=300, noise=noise, conditions=Conditions.encode(prior, **PROMPTS)
+            )
+            for prior in (plain, freeu)
+        ]
+
+    for guidance in (SSD(), DDS(), DreamCatalyst(), CDS(DDS())):
+        same = torch.allclose(*grads(guidance), atol=1e-6)
+        assert same == isinstance(guidance, DDS | CDS), guidance.name

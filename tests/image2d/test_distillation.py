@@ -115,7 +115,8 @@ def test_components_add_up_to_the_prediction(prior, conditions, t):
     e = {name: prior.predict(z_t, t, text) for name, text in conditions.text.items()}
     guided = e["null"] + 7.5 * (e["target"] - e["null"])
     assert_close(parts["delta_N"] + parts["delta_D"] + 7.5 * parts["delta_C"], guided)
-    assert_close(parts["delta_R"] + noise, e["null"])
+    # SDS's gradient is NFSD's and the residual.
+    assert_close(parts["delta_D"] + parts["delta_R"] + 7.5 * parts["delta_C"], guided - noise)
     assert_close(parts["delta_N"], e["negative"] if t >= 200 else torch.zeros_like(z))
 
 

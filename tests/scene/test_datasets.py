@@ -198,11 +198,11 @@ def test_blind_cameras_are_dropped():
     away.viewmats[0, 0] *= -1
     both = Cameras(torch.cat([KNOWN.viewmats, away.viewmats]), torch.cat([KNOWN.Ks, away.Ks]), WIDTH, HEIGHT)
     with pytest.warns(UserWarning, match="dropped 1 of 6 cameras"):
-        assert_same(visible_cameras(both, gaussians), KNOWN)
+        assert_same(visible_cameras(both, gaussians, source="poses"), KNOWN)
     with pytest.raises(UserError, match="none of the 1 cameras sees any Gaussian"):
-        visible_cameras(away, gaussians)
+        visible_cameras(away, gaussians, source="poses")
     every = orbit(find_frame(gaussians), 8, width=64, height=64)
-    assert visible_cameras(every, gaussians) is every
+    assert visible_cameras(every, gaussians, source="poses") is every
 
 
 FRAME = {"transform_matrix": np.eye(4).tolist()}

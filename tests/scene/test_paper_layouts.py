@@ -50,7 +50,7 @@ WANTED = pixels(KNOWN, SPLAT.means)
 def assert_fits(folder: Path, splat: Path, *, tolerance: float = 0.05) -> None:
     """Within `tolerance` pixels; COLMAP's undistortion crops about one."""
     gaussians = load_gaussians(splat)
-    cameras = visible_cameras(load_cameras(folder), gaussians)
+    cameras = visible_cameras(load_cameras(folder), gaussians, source="poses")
     assert abs(cameras.width - WIDTH) <= tolerance + 0.5 and abs(cameras.height - HEIGHT) <= tolerance + 0.5
     torch.testing.assert_close(pixels(cameras, gaussians.means), WANTED, atol=tolerance, rtol=0)
 
@@ -128,7 +128,7 @@ def test_a_splat_of_another_world_is_noticed(tmp_path):
     folder = in2n(tmp_path / "face")
     splat = write_splat(folder / "splat.ply", SPLAT.means.numpy() + np.array([0, 500, 0]))
     with pytest.raises(UserError, match=r"none of the 5 cameras .* dataparser_transforms.json"):
-        visible_cameras(load_cameras(folder), load_gaussians(splat))
+        visible_cameras(load_cameras(folder), load_gaussians(splat), source="poses")
 
 
 def test_llff(tmp_path):

@@ -40,8 +40,8 @@ def load_cameras(path: str | os.PathLike) -> Cameras:
         raise UserError(f"{source}: no readable cameras ({reason}); expected {_KNOWN}") from error
 
 
-def visible_cameras(cameras: Cameras, gaussians: Gaussians) -> Cameras:
-    """The cameras that see at least one Gaussian's centre; warns about the others.
+def visible_cameras(cameras: Cameras, gaussians: Gaussians, *, source: str | os.PathLike) -> Cameras:
+    """The cameras, loaded from `source`, that see at least one Gaussian's centre; warns about the others.
 
     Raises UserError when none does: then cameras and scene don't belong together.
     """
@@ -52,12 +52,12 @@ def visible_cameras(cameras: Cameras, gaussians: Gaussians) -> Cameras:
         return cameras
     if not sees.any():
         raise UserError(
-            f"none of the {len(cameras)} cameras sees any Gaussian: the cameras and the scene are in different "
-            "coordinate systems; give the cameras this scene was trained with (beside transforms.json, the "
+            f"{source}: none of the {len(cameras)} cameras sees any Gaussian: the cameras and the scene are in "
+            "different coordinate systems; give the cameras this scene was trained with (beside transforms.json, the "
             "dataparser_transforms.json of a splat that nerfstudio exported), or none to use an orbit"
         )
     warnings.warn(
-        f"dropped {int((~sees).sum())} of {len(cameras)} cameras that see no Gaussian", stacklevel=2
+        f"{source}: dropped {int((~sees).sum())} of {len(cameras)} cameras that see no Gaussian", stacklevel=2
     )
     return cameras[sees]
 
