@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from gs_ssd.diffusion.gaussian_prior import GaussianPrior
 from gs_ssd.diffusion.prior import DiffusionPrior
-from gs_ssd.guidance import Conditions
 from tests.guidance.stub import SHAPE, Case, Stub, make_case
 
 
@@ -20,8 +21,7 @@ def case(request) -> Case:
 @pytest.fixture
 def same(case) -> Case:
     """The same with an unedited image and equal prompts: z = ẑ and y = ŷ."""
-    text = case.conditions.text | {"source": case.conditions.text["target"]}
-    return Case(case.prior, case.z, case.z, case.noise, Conditions(text), case.t)
+    return replace(case, z_src=case.z).reworded(source="target")
 
 
 @pytest.fixture(params=[201, 901])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.schedule import NoiseSchedule
@@ -66,8 +67,18 @@ class Case:
         return self.alpha_bar**0.5 / self.sigma
 
     @property
+    def t_norm(self) -> float:
+        return (self.t - 1) / 1000
+
+    @property
     def difference(self) -> Tensor:
         return self.z - self.z_src
+
+    def reworded(self, **prompts: str) -> Case:
+        """The same step where a prompt reads as another: reworded(source="null") leaves the source prompt empty."""
+        text = self.conditions.text
+        text = text | {column: text[other] for column, other in prompts.items()}
+        return replace(self, conditions=replace(self.conditions, text=text))
 
     def g(self, guidance: Guidance) -> Tensor:
         return guidance(
@@ -98,3 +109,12 @@ def make_case(prior: DiffusionPrior, *, seed: int = 0, t: int = 501, same: bool 
     if prior.takes_image:
         conditions = Conditions(conditions.text, image)
     return Case(prior, z, z if same else z_src, noise, conditions, t)
+
+
+def assert_zero(grad: Tensor) -> None:
+    """Zero but for the rounding of float64."""
+    assert_close(grad, torch.zeros_like(grad), atol=1e-12, rtol=0)
+
+
+def assert_not_zero(grad: Tensor) -> None:
+    assert float(grad.abs().max()) > 0.1

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from gs_ssd.guidance import CSD, DDS, NFSD, PDS, SDS, SSD, SSDIP2P, Branch, DreamCatalyst, inject_gradient
 from gs_ssd.guidance.base import Step, predict
-from tests.guidance.stub import Case, Stub, make_case
+from tests.guidance.stub import Case, Stub, assert_zero, make_case
 
 TARGET_COLUMNS = {"y": "target", "ŷ": "source", "∅": "null", "n": "negative"}
 PSI, CHI = PDS().factors(501, Stub().schedule)
@@ -46,6 +46,14 @@ def test_coefficient_table(guidance, t, row, noise, weight):
 def test_ip2p_coefficients():
     coefficients = SSDIP2P().coefficients(501, Stub().schedule)
     assert list(coefficients.values()) == [7.5, -6.0, -0.5, -1.0]
+    assert sum(coefficients.values()) == 0
+
+
+@pytest.mark.parametrize(
+    "guidance", [DDS(), CSD(), CSD(w_b=0), SSD(w_id=0), NFSD(), DreamCatalyst(chi=0), PDS(stride=1)]
+)
+def test_a_constant_predictor_gives_nothing(constant_prior, guidance):
+    assert_zero(make_case(constant_prior).g(guidance))
 
 
 COUNTS = [

@@ -14,7 +14,7 @@ from gs_ssd.errors import UserError
 from gs_ssd.guidance import CDS, DDS, SSD, Conditions
 from gs_ssd.guidance.base import Step
 from gs_ssd.guidance.cds import cut_loss, info_nce
-from tests.guidance.stub import Stub, make_case
+from tests.guidance.stub import Stub
 
 TAU = 0.07
 
@@ -139,10 +139,18 @@ def test_it_adds_to_the_score(prior, score):
     assert all(p.grad is None for p in prior.unet.parameters())
 
 
+def test_it_does_not_vanish_when_there_is_nothing_to_edit(prior):
+    """Patches of one image resemble each other, and the loss pushes them apart."""
+    step, _ = step_of(prior)
+    same = Conditions.encode(prior, target="a man", source="a man")
+    arguments = {"z_src": step.z, "t": step.t, "noise": step.noise, "conditions": same}
+    assert float(DDS()(prior, step.z, **arguments).abs().max()) < 1e-6
+    assert float(CDS(DDS())(prior, step.z, **arguments).abs().max()) > 1e-2
+
+
 def test_a_prior_without_attention_is_refused():
-    case = make_case(Stub())
     with pytest.raises(UserError, match="stub prior has no self-attention in its up blocks"):
-        case.g(CDS(DDS()))
+        CDS(DDS()).prepare(Stub())
     parts = tiny_parts()
     parts["unet"] = type(parts["unet"])(
         sample_size=8,
@@ -154,7 +162,5 @@ def test_a_prior_without_attention_is_refused():
         cross_attention_dim=32,
         attention_head_dim=8,
     )
-    prior = DiffusersPrior(**parts, name="plain")
-    step, conditions = step_of(prior)
     with pytest.raises(UserError, match="plain prior has no self-attention"):
-        CDS(DDS()).cut_gradient(prior, step, conditions)
+        CDS(DDS()).prepare(DiffusersPrior(**parts, name="plain"))

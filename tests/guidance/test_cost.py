@@ -37,8 +37,6 @@ COSTS = {
 @pytest.mark.parametrize("views", [1, 2])
 def test_images_per_call_of_the_network(case, views):
     name, *settings = case
-    if name == "vsd":
-        pytest.importorskip("peft")
     t = int(settings.pop()[2:]) if settings and settings[-1].startswith("t=") else 501
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", overrides=[f"guidance={name}", "diffusion=sd21", *settings])
