@@ -83,7 +83,7 @@ def test_same_seed_same_scene(scene_path, tmp_path):
 
 @pytest.mark.parametrize("guidance", options("guidance"))
 def test_every_method_edits_a_scene(guidance, scene_path, tmp_path, monkeypatch, capsys):
-    prior = "tiny_ip2p" if guidance == "ssd_ip2p" else "tiny"
+    prior = "tiny_ip2p" if guidance.endswith("_ip2p") else "tiny"
     settings = [*FAST[1:], f"diffusion={prior}", f"guidance={guidance}", "steps=3", "no_edit_guard=false"]
     settings.append(f"output_dir={tmp_path}")
     code, errors = call(monkeypatch, capsys, f"scene={scene_path}", *settings)

@@ -5,6 +5,7 @@ from gs_ssd.guidance.cds import CDS
 from gs_ssd.guidance.csd import CSD
 from gs_ssd.guidance.dds import DDS
 from gs_ssd.guidance.dreamcatalyst import DreamCatalyst
+from gs_ssd.guidance.dreamcatalyst_ip2p import DreamCatalystIP2P
 from gs_ssd.guidance.nfsd import NFSD
 from gs_ssd.guidance.pds import PDS
 from gs_ssd.guidance.sds import SDS
@@ -25,6 +26,7 @@ __all__ = [
     "Branch",
     "Conditions",
     "DreamCatalyst",
+    "DreamCatalystIP2P",
     "Guidance",
     "inject_gradient",
 ]

@@ -106,7 +106,7 @@ class Guidance(ABC):
     def prepare(self, prior: DiffusionPrior) -> None:
         """Get ready to run on the prior; raises UserError when the two don't fit together."""
         if self.takes_image != prior.takes_image:
-            fitting = "guidance=ssd_ip2p" if prior.takes_image else "diffusion=ip2p"
+            fitting = "guidance=ssd_ip2p or dreamcatalyst_ip2p" if prior.takes_image else "diffusion=ip2p"
             raise UserError(
                 f"guidance {self.name} and diffusion {prior.name} don't fit together; use {fitting}"
             )

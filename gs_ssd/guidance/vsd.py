@@ -28,7 +28,7 @@ class VSD(Guidance):
         rank: of the adapters.
         lr: their AdamW learning rate.
 
-    Raises UserError without peft, or for a prior without attention.
+    Raises UserError for a prior without attention.
     """
 
     name = "vsd"
@@ -41,6 +41,7 @@ class VSD(Guidance):
 
     def prepare(self, prior: DiffusionPrior) -> None:
         super().prepare(prior)
+        prior.use_freeu(self.freeu)  # the twin is a copy of the network as it is now
         if self.lora is None or self.lora.prior is not prior:
             self.lora = LoraTwin(prior, rank=self.rank, lr=self.lr)
 

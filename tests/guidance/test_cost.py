@@ -18,6 +18,7 @@ COSTS = {
     ("ssd", "guidance.w_e=0", "guidance.w_t=0"): [2],
     ("ssd_paper",): [3],
     ("ssd_ip2p",): [4],
+    ("dreamcatalyst_ip2p",): [5],
     ("dds",): [4],
     ("csd",): [2],
     ("csd", "guidance.w_b=5"): [3],

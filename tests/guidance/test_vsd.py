@@ -39,6 +39,7 @@ def test_a_network_that_answers_alike_to_everything_gives_nothing():
 @pytest.mark.parametrize("freeu", [False, True])
 def test_it_starts_as_the_prior_so_unit_guidance_gives_nothing(freeu):
     case = tiny_case(tiny_prior(freeu=freeu))
+    case.g(SSD())  # leaves FreeU on, where there is any
     assert_close(case.g(VSD(s=1)), torch.zeros_like(case.z), atol=1e-6, rtol=0)
     expected = case.sigma**2 * 6.5 * case.delta("target", "target")
     assert_close(case.g(VSD(s=7.5)), expected, atol=1e-5, rtol=1e-4)
