@@ -19,22 +19,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.errors import UserError
-from gs_ssd.guidance import Conditions, Guidance, check_fit
+from gs_ssd.guidance import Conditions, Guidance
 from gs_ssd.hydra_app import (
     EXIT_NOT_FINITE,
+    build,
     check_positive,
     check_whole_numbers,
     follow,
     launch,
     pick_device,
 )
-from gs_ssd.image2d import LatentImage, PixelImage, distil, load_image, save_image
+from gs_ssd.image2d import LATENT_RATE, LatentImage, PixelImage, distil, load_image, save_image
 from gs_ssd.image2d.results import Strip, manifest
 from gs_ssd.output.manifest import sha256, write_json
 from gs_ssd.output.results import make_output_dir
 from gs_ssd.prompts import check_prompts
 
-LATENT_RATE = 0.1 * 2000 / 64**2
 PIXEL_RATE = 0.01
 
 
@@ -59,11 +59,13 @@ def run(cfg: DictConfig) -> int:
     check_positive(cfg, *["rate"] * (cfg.rate is not None))
     if not cfg.image:
         raise UserError("no image given; name a PNG or JPEG file: image=photo.jpg")
+    load_image(cfg.image)  # can it be read? Before a prior is loaded or downloaded
     torch.manual_seed(cfg.seed)
     generator = torch.Generator().manual_seed(cfg.seed)
     prior: DiffusionPrior = instantiate(cfg.diffusion, device=device)
-    guidance: Guidance = instantiate(cfg.guidance)
-    check_fit(guidance, prior)
+    guidance: Guidance = build(cfg, "guidance")
+    timesteps = build(cfg, "timesteps")
+    guidance.prepare(prior)
     for warning in check_prompts(prior, source=cfg.prompt.source, target=cfg.prompt.target):
         print(f"warning: {warning}", file=sys.stderr)
     rgb = load_image(cfg.image, factor=prior.factor, size=cfg.size).to(device)
@@ -95,7 +97,7 @@ def run(cfg: DictConfig) -> int:
         prior=prior,
         guidance=guidance,
         conditions=Conditions(text, condition),
-        timesteps=instantiate(cfg.timesteps),
+        timesteps=timesteps,
         optimizer=optimizer,
         z_src=z_src,
         num_steps=cfg.steps,

@@ -47,7 +47,12 @@ from scripts.evaluation.report import (
 from scripts.evaluation.runs import Case, Run, do, plan
 
 FOLDER = CONFIGS / "evaluate"
-POINT_CLOUDS = ("points3D.ply", "input.ply", "sparse_pc.ply")  # what captures hold that is no splat
+# What captures hold that is no splat: the trainers' inputs, and COLMAP's dense reconstructions.
+POINT_CLOUDS = (
+    *("points3D.ply", "input.ply", "sparse_pc.ply"),
+    *("fused.ply", "meshed-poisson.ply", "meshed-delaunay.ply"),
+)
+CAPTURE_COLUMNS = ("scene", "prompt", "source", "target")
 
 
 def composed(arguments: Sequence[str]) -> DictConfig:
@@ -97,11 +102,29 @@ def variants(cfg: DictConfig) -> dict[str, list[str]]:
 def cases(cfg: DictConfig) -> list[Case]:
     """The scenes and prompts: those of `data`, where a folder is given, else the sample scenes."""
     if cfg.data is not None:
+        check_captures(cfg.captures)
         return captured_cases(Path(str(cfg.data)).expanduser(), cfg.captures)
     for group, names in (("scene", cfg.scenes), ("prompt", cfg.prompts)):
         if not isinstance(names, ListConfig) or not names:
             raise UserError(f"{group}s={names} must be a list, such as {group}s=[{options(group)[0]}]")
     return [Case(s, p, (f"scene={s}", f"prompt={p}")) for s in cfg.scenes for p in cfg.prompts]
+
+
+def check_captures(captures: Any) -> None:
+    """Raise UserError unless `captures` lists entries of four texts, with prompts that differ."""
+    if not isinstance(captures, ListConfig) or not captures:
+        raise UserError(f"captures={captures} must be a list of {{{', '.join(CAPTURE_COLUMNS)}}}")
+    for number, capture in enumerate(captures, start=1):
+        name = f"captures, entry {number} ({capture})"
+        if not isinstance(capture, DictConfig):
+            raise UserError(f"{name} must have {', '.join(CAPTURE_COLUMNS)}")
+        for column in CAPTURE_COLUMNS:
+            value = capture.get(column)
+            if not isinstance(value, str) or not value.strip():
+                wrong = "is missing" if value is None else f"is {value!r}"
+                raise UserError(f"{name}: {column} {wrong}, expected a text")
+        if capture.source.strip().lower() == capture.target.strip().lower():
+            raise UserError(f"{name}: target equals source, so there is nothing to edit; change one")
 
 
 def captured_cases(data: Path, captures: Iterable[DictConfig]) -> list[Case]:
@@ -142,6 +165,8 @@ def evaluate(cfg: DictConfig) -> int:
     check_whole_numbers(cfg, "jobs", *["steps"] * (cfg.steps is not None))
     if not cfg.rates or not all(isinstance(rate, int | float) and rate > 0 for rate in cfg.rates):
         raise UserError(f"rates={cfg.rates} must be numbers above 0, such as rates=[0.5,1,2]")
+    if not isinstance(cfg.overrides, ListConfig) or not all(isinstance(o, str) for o in cfg.overrides):
+        raise UserError(f"overrides={cfg.overrides} must be a list of settings, such as overrides=[seed=1]")
     folder = Path(str(cfg.output_dir or Path("outputs") / "evaluate" / cfg.experiment)).expanduser()
     compared = variants(cfg)
     own = cfg.sample_settings if cfg.data is None else cfg.capture_settings
@@ -262,9 +287,18 @@ def markdown(
     for column in cfg.by_prompt:
         if any(row.get(column) is not None for row in rows):
             lines += ["", *prompt_table(rows, column, list(rates))]
-    for note in cfg.notes:
+    for note in [*no_judge_note(rows, config["metrics"]["clip"]), *cfg.notes]:
         lines += ["", note]
     return "\n".join(lines) + "\n"
+
+
+def no_judge_note(rows: Sequence[Mapping[str, Any]], clip: str | None) -> list[str]:
+    """Why there are no CLIP columns, where `rows` have none; `clip` is the judge that was asked for."""
+    if not rows or any(row.get("clip_direction") is not None for row in rows):
+        return []
+    if clip is None:
+        return ["No CLIP columns: metrics.clip names no judge."]
+    return [f"No CLIP columns: {clip} can't be loaded; the runs' log.txt says why."]
 
 
 def main() -> int:

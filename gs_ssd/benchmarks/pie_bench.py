@@ -40,6 +40,9 @@ CATEGORIES = (
     "change style",
 )
 _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_PROMPTS = ("original_prompt", "editing_prompt")
+# What instructions start with, and prompts don't.
+_ORDERS = ("add", "change", "convert", "delete", "give", "let", "make", "put", "remove", "replace", "turn")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,7 @@ class PieItem:
         source, target: the prompts, without brackets.
         category: index into CATEGORIES.
         mask: [512, 512] bool, what may change.
+        instruction: the same edit as an order, for priors that take an image; None where the file has none.
     """
 
     key: str
@@ -60,6 +64,7 @@ class PieItem:
     target: str
     category: int
     mask: Tensor
+    instruction: str | None = None
 
 
 def decode_mask(runs: Sequence[int], *, name: str) -> Tensor:
@@ -107,6 +112,7 @@ def load_pie_bench(folder: str | Path) -> list[PieItem]:
             f"{path} must hold the benchmark's entries by name, such as {{'000000000000': {{...}}}}"
         )
     items = [_item(folder, key, entry) for key, entry in entries.items()]
+    _check_columns(entries)
     missing = [item.image for item in items if not item.image.is_file()]
     if missing:
         raise UserError(f"{len(missing)} of {len(items)} images are missing; the first is {missing[0]}")
@@ -119,38 +125,60 @@ def _item(folder: Path, key: str, entry: Any) -> PieItem:
     name = f"{MAPPING}, entry {key}"
     if not isinstance(entry, Mapping):
         raise UserError(f"{name} is {type(entry).__name__}, expected its columns by name")
-    source, target = (_prompt(entry, column, name) for column in ("original_prompt", "editing_prompt"))
+    source, target = (_prompt(entry, column, name) for column in _PROMPTS)
     category = str(entry.get("editing_type_id"))
     if category not in map(str, range(len(CATEGORIES))):
         raise UserError(f"{name}: editing_type_id is {category!r}, expected 0 to {len(CATEGORIES) - 1}")
     image_path = entry.get("image_path")
     if not isinstance(image_path, str) or not image_path.lower().endswith(_PICTURE_SUFFIXES):
         raise UserError(f"{name}: image_path is {image_path!r}, expected a file below {IMAGES}/")
-    mask = decode_mask(entry.get("mask", ()), name=name)
-    return PieItem(key, folder / IMAGES / image_path, source, target, int(category), mask)
+    if entry.get("mask") is None:
+        raise UserError(f"{name}: the mask is missing, expected a list of (start, length) pairs of pixels")
+    mask = decode_mask(entry["mask"], name=name)
+    instruction = _plain(entry.get("editing_instruction")) or None
+    return PieItem(key, folder / IMAGES / image_path, source, target, int(category), mask, instruction)
+
+
+def _plain(value: Any) -> str:
+    """The sentence without brackets; empty where the value is no text."""
+    return " ".join(value.replace("[", "").replace("]", "").split()) if isinstance(value, str) else ""
 
 
 def _prompt(entry: Mapping[str, Any], column: str, name: str) -> str:
-    """The column's sentence without brackets; raises UserError when what stands there belongs to another one."""
     value = entry.get(column)
-    if not isinstance(value, str) or not value.strip():
+    if not _plain(value):
         raise UserError(
             f"{name}: {column} is {'missing' if value is None else repr(value)}, expected a sentence"
         )
-    sentence = " ".join(value.replace("[", "").replace("]", "").split())
-    instruction = entry.get("editing_instruction")
-    others = {
-        "editing_type_id": sentence.isdecimal(),
-        "image_path": sentence.lower().endswith(_PICTURE_SUFFIXES),
-        "editing_instruction": bool(instruction) and value == instruction,
-    }
-    for other, there in others.items():
-        if there:
-            raise UserError(
-                f"{name}: {column} holds {value!r}, which belongs into {other}; "
-                f"it must say what the picture {'shows' if column == 'original_prompt' else 'shall show'}"
-            )
-    return sentence
+    return _plain(value)
+
+
+def _check_columns(entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise UserError where a prompt's column holds what belongs into another one.
+
+    Columns are mistaken for one another in all entries. A few odd ones may be meant so: the benchmark is large.
+    """
+    for column in _PROMPTS:
+        for other in ("image_path", "editing_type_id", "editing_instruction", "blended_word"):
+            odd = [key for key, entry in entries.items() if _belongs(entry, column, other)]
+            if 2 * len(odd) > len(entries):
+                raise UserError(
+                    f"{MAPPING}, entry {odd[0]}: {column} holds {entries[odd[0]][column]!r}, which belongs into "
+                    f"{other}, as in {len(odd)} of {len(entries)} entries; "
+                    f"it must say what the picture {'shows' if column == 'original_prompt' else 'shall show'}"
+                )
+
+
+def _belongs(entry: Mapping[str, Any], column: str, other: str) -> bool:
+    """Whether the prompt in `column` looks like a text of the column `other`."""
+    prompt, there = _plain(entry[column]), _plain(entry.get(other))
+    words = prompt.lower().split()
+    return {
+        "image_path": prompt.lower().endswith(_PICTURE_SUFFIXES),
+        "editing_type_id": prompt.isdecimal(),
+        "editing_instruction": prompt == there or words[0] in _ORDERS,
+        "blended_word": prompt == there or len(words) <= 2 < len(there.split()),  # a word of each prompt
+    }[other]
 
 
 def _check_size(path: Path) -> None:

@@ -27,15 +27,14 @@ from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.timesteps import TimestepSampler
 from gs_ssd.errors import NonFiniteError, UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.guidance import Conditions, Guidance, check_fit
-from gs_ssd.image2d import LatentImage, distil, load_image, save_image
+from gs_ssd.guidance import Conditions, Guidance
+from gs_ssd.image2d import LATENT_RATE, LatentImage, distil, load_image, save_image
 from gs_ssd.metrics.lpips import Lpips
 from gs_ssd.output.manifest import write_json
 from gs_ssd.output.pictures import contact_sheet
 from gs_ssd.paths import DATA
 
 EMBEDDED = DATA / "pie_bench"
-RATE = 0.1 * 2000 / 64**2  # of the DDS authors
 GRID_ROWS, GRID_SIDE = 16, 192
 
 
@@ -64,22 +63,24 @@ def evaluate_pie_bench(
     Args:
         data: a PIE-Bench v1 folder; None: the embedded one, of the sample scenes.
         guidances: how to make each method anew, by name: some learn while they edit.
-        limit: at most this many pictures, evenly spread over the benchmark.
-        rate: step size of gradient descent on the latents; None: 0.1·2000/64².
+        limit: at most this many pictures, evenly spread over the benchmark; None: all.
+        rate: step size of gradient descent on the latents; None: LATENT_RATE.
         clip, structure: folder or hub name of the CLIP model and of the ViT (facebook/dino-vitb8); None: the judge.
         lpips: measure LPIPS; where it can't be had its column stays empty and a line says what is missing.
         compat: the published structure distance's habit of feeding 0-255.
         settings: what else the edits depend on, by name; a later run may add names but not change them.
 
-    Raises UserError for bad data, and for an output folder with edits from other settings.
+    Raises UserError for bad data, models that can't be had, and an output folder with edits from other settings.
     """
     folder, source = Path(output_dir).expanduser(), Path(data).expanduser() if data else EMBEDDED
     if not guidances:
         raise UserError("no guidance to evaluate; name some, such as guidances=[ssd,dds]")
     items = spread(load_pie_bench(source), limit)
-    edit = Editor(prior, timesteps, steps=steps, rate=rate or RATE, seed=seed)
+    edit = Editor(prior, timesteps, steps=steps, rate=rate or LATENT_RATE, seed=seed)
     for make in guidances.values():
-        check_fit(make(), prior)
+        make().prepare(prior)
+    for item in items:
+        edit.text(item)  # is it there? Before anything is edited
     _check_settings(
         folder,
         {"data": str(source.resolve()), "prior": prior.name, "resolution": prior.resolution}
@@ -94,7 +95,12 @@ def evaluate_pie_bench(
         except UserError as error:
             notes.append(f"No LPIPS: {error}.")
             print(f"warning: no LPIPS: {error}", file=sys.stderr)
-    measure = PieMetrics(clip=clip, structure=structure, lpips=distance, compat=compat, device=device)
+    try:
+        measure = PieMetrics(clip=clip, structure=structure, lpips=distance, compat=compat, device=device)
+    except UserError as error:
+        raise UserError(
+            f"{error}; pie_bench.clip=null and pie_bench.structure=null measure with the judge"
+        ) from error
 
     rows = []
     jobs = [(name, make, item) for name, make in guidances.items() for item in items]
@@ -118,13 +124,24 @@ class Editor:
         self.prior, self.timesteps = prior, timesteps
         self.steps, self.rate, self.seed = steps, rate, seed
 
+    def text(self, item: PieItem) -> str:
+        """What the prior is to make of the picture: an instruction where it takes an image. Raises UserError."""
+        if not self.prior.takes_image:
+            return item.target
+        if item.instruction is None:
+            raise UserError(
+                f"entry {item.key} has no editing_instruction, which a prior that takes an image edits by; "
+                "add it, or choose another diffusion"
+            )
+        return item.instruction
+
     def __call__(self, make: Callable[[], Guidance], item: PieItem) -> tuple[Tensor, dict[str, Any]]:
         """The edited picture [1, H, W, 3], and the steps it took and what ended them early."""
         torch.manual_seed(self.seed)  # for guidances with networks of their own
         prior, guidance = self.prior, make()
         rgb = load_image(item.image, factor=prior.factor, size=prior.resolution)
         text = Conditions.encode(
-            prior, target=item.target, source=item.source, negative=guidance.negative_prompt
+            prior, target=self.text(item), source=item.source, negative=guidance.negative_prompt
         ).text
         rgb = rgb.to(text["target"].device)
         condition = prior.encode_condition(rgb) if prior.takes_image else None

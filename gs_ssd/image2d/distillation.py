@@ -1,7 +1,7 @@
 """The loop of an edit, for one image: score its latents, pull the gradient back, step. A generator, like the scene's.
 
 The image is a LatentImage, the clean latents z themselves, or a PixelImage, whose z passes the encoder. With plain
-gradient descent a latent image moves by Δz = −rate·G; the DDS authors' rule is rate = 0.1·2000/64².
+gradient descent a latent image moves by Δz = −rate·G; the DDS authors' rate is LATENT_RATE.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.timesteps import TimestepSampler
 from gs_ssd.errors import NonFiniteError
 from gs_ssd.guidance import Conditions, Guidance, inject_gradient
+
+# The DDS authors descend at 0.1 on 2000/(h·w)·Σ G·z, with latents of 64x64. At another size their loss would change the
+# step of every element with the area; here it stays the one that they tuned.
+LATENT_RATE = 0.1 * 2000 / 64**2
 
 
 class LatentImage:

@@ -32,6 +32,7 @@ def test_reads_the_public_layout(tmp_path):
     assert (cake.key, second.key) == ("211000000000", "000000000001")
     assert cake.source == "a round cake on a table"
     assert cake.target == "a square cake on a table"
+    assert cake.instruction == "Make the cake square"
     assert (CATEGORIES[cake.category], CATEGORIES[second.category]) == ("add object", "random")
     assert cake.image == tmp_path / "annotation_images/2_add_object_80/1_artificial/211000000000.jpg"
     assert cake.mask.shape == (512, 512)
@@ -126,7 +127,8 @@ def test_the_embedded_benchmark():
         ({"editing_type_id": "11"}, "editing_type_id is '11', expected 0 to 9"),
         ({"editing_type_id": "cake cake"}, "editing_type_id is 'cake cake'"),
         ({"image_path": "a round cake"}, "image_path is 'a round cake'"),
-        ({"mask": None}, "the mask is no list"),
+        ({"mask": None}, "the mask is missing"),
+        ({"mask": 5}, "the mask is no list"),
         ({"mask": [5]}, r"the mask is no list of \(start, length\) pairs"),
         ({"mask": [5, -1]}, "the mask is no list"),
         ({"mask": [5, 1.5]}, "the mask is no list"),
@@ -140,6 +142,65 @@ def test_a_bad_entry_is_one_line(tmp_path, columns, message):
         load_pie_bench(tmp_path)
     assert "entry 000000000007" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_an_entry_without_a_mask(tmp_path):
+    entries = {"7": entry()}
+    del entries["7"]["mask"]
+    write(tmp_path, entries)
+    with pytest.raises(UserError, match="entry 7: the mask is missing"):
+        load_pie_bench(tmp_path)
+
+
+def table(**columns) -> dict:
+    """Five entries, of which `columns` changes the last ones: as many as each column has values."""
+    entries = {str(i): entry(f"{i}.jpg", original_prompt=f"a round cake, number {i}") for i in range(5)}
+    for column, values in columns.items():
+        for i, value in enumerate(values, start=len(entries) - len(values)):
+            entries[str(i)][column] = value
+    return entries
+
+
+ODD = [
+    ("editing_prompt", "Make the cake square", "editing_instruction"),
+    ("original_prompt", "add a candle", "editing_instruction"),
+    ("editing_prompt", "cake cake", "blended_word"),
+    ("original_prompt", "0_random_140/1.jpg", "image_path"),
+    ("editing_prompt", "2", "editing_type_id"),
+]
+
+
+@pytest.mark.parametrize(("column", "text", "other"), ODD)
+def test_a_column_mistaken_for_another(tmp_path, column, text, other):
+    write(tmp_path, table(**{column: [text] * 3}))
+    with pytest.raises(UserError) as error:
+        load_pie_bench(tmp_path)
+    expected = f"entry 2: {column} holds '{text}', which belongs into {other}, as in 3 of 5 entries"
+    assert expected in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("column", "text", "other"), ODD)
+def test_a_few_odd_prompts_are_taken_as_they_are(tmp_path, column, text, other):
+    *_, last = load_pie_bench(write(tmp_path, table(**{column: [text] * 2})))
+    assert (last.source if column == "original_prompt" else last.target) == text
+
+
+@pytest.mark.parametrize("column", ["original_prompt", "editing_prompt"])
+@pytest.mark.parametrize("other", ["editing_instruction", "blended_word"])
+def test_swapped_columns(tmp_path, column, other):
+    """The prompt then stands in the other column."""
+    entries = table()
+    for columns in entries.values():
+        columns[column], columns[other] = columns[other], columns[column]
+    write(tmp_path, entries)
+    with pytest.raises(UserError, match=f"{column} holds .* belongs into {other}, as in 5 of 5 entries"):
+        load_pie_bench(tmp_path)
+
+
+@pytest.mark.parametrize("written", [None, "", 3])
+def test_an_instruction_is_optional(tmp_path, written):
+    (item,) = load_pie_bench(write(tmp_path, {"1": entry(editing_instruction=written)}))
+    assert item.instruction is None
 
 
 def test_no_mapping_file(tmp_path):

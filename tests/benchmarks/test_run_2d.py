@@ -8,12 +8,13 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from gs_ssd.benchmarks.run_2d import evaluate_pie_bench, fit_mask, spread
+from gs_ssd.benchmarks.pie_bench import load_pie_bench
+from gs_ssd.benchmarks.run_2d import Editor, evaluate_pie_bench, fit_mask, spread
 from gs_ssd.diffusion.gaussian_prior import GaussianPrior
 from gs_ssd.diffusion.timesteps import Linear
 from gs_ssd.errors import UserError
-from gs_ssd.guidance import DDS
-from gs_ssd.image2d import load_image
+from gs_ssd.guidance import DDS, SSDIP2P
+from gs_ssd.image2d import LATENT_RATE, load_image
 from tests.benchmarks.pie_layout import entry, write
 
 SIDE = 32
@@ -55,6 +56,53 @@ def test_a_known_edit_has_known_numbers(data, prior, tmp_path):
     assert rows[0]["mse"] == pytest.approx(SHIFT**2 * share, rel=0.05)
     assert rows[1]["mse"] is None
     assert rows[0]["steps_done"] == 200 and rows[0]["error"] is None
+
+
+def test_a_step_is_the_same_at_every_size(data):
+    """At the 64x64 that the rate is for, and at a quarter of the area."""
+    item, moved = load_pie_bench(data)[0], []
+    for side in (32, 64):
+        grey = torch.full((3, side, side), 0.5)
+        prior = GaussianPrior({SOURCE: grey, TARGET: grey + SHIFT, "": grey})
+        edit = Editor(prior, Linear(), steps=1, rate=LATENT_RATE, seed=0)
+        picture, _ = edit(lambda: DDS(s=1), item)
+        moved.append((picture - load_image(item.image, size=side)).mean().item())
+    t = Linear()(0, 1, len(prior.schedule), torch.Generator())
+    slope = prior.schedule.alpha_bar(t) ** 0.5 / prior.schedule.sigma(t)  # G = slope·(X_source − X_target)
+    assert moved == pytest.approx([0.1 * 2000 / 64**2 * slope * SHIFT] * 2, rel=1e-3)
+
+
+class InstructedPrior(GaussianPrior):
+    """The same for orders, with an image condition that it doesn't look at."""
+
+    name, takes_image = "instructed", True
+
+    def encode_condition(self, rgb):
+        return self.encode(rgb)
+
+
+def test_a_prior_that_takes_an_image_reads_the_instruction(tmp_path):
+    data = write(tmp_path / "pie", {"200": entry("a.jpg")})
+    grey = torch.full((3, SIDE, SIDE), 0.5)
+    means = {SOURCE: grey, "": grey, TARGET: grey - SHIFT, "Make the cake square": grey + SHIFT}
+    rows = evaluate(
+        data, InstructedPrior(means), tmp_path / "out", {"ip2p": lambda: SSDIP2P(w_id=0)}, steps=5
+    )
+    before = load_image(data / "annotation_images/a.jpg", size=SIDE)
+    after = load_image(tmp_path / "out/ip2p/200.png")
+    assert (after - before).mean() > 0.01
+    assert rows[0]["target"] == TARGET  # what the picture is judged by
+
+
+def test_a_missing_instruction_is_said_before_any_work(tmp_path):
+    entries = {"200": entry("a.jpg"), "900": entry("b.jpg", editing_instruction=None)}
+    data = write(tmp_path / "pie", entries)
+    grey = torch.full((3, SIDE, SIDE), 0.5)
+    prior = InstructedPrior({SOURCE: grey, "": grey, TARGET: grey, "Make the cake square": grey})
+    with pytest.raises(UserError, match="entry 900 has no editing_instruction"):
+        evaluate(data, prior, tmp_path / "out", {"ip2p": SSDIP2P})
+    assert not (tmp_path / "out").exists()
+    assert len(evaluate(data, prior, tmp_path / "out", {"ip2p": SSDIP2P}, steps=1, limit=1)) == 1
 
 
 def test_what_it_writes(data, prior, tmp_path):
@@ -111,8 +159,8 @@ def test_bad_input_is_said_before_any_work(data, prior, tmp_path):
         evaluate_pie_bench(data, {}, prior=prior, timesteps=Linear(), output_dir=tmp_path / "out")
     with pytest.raises(UserError, match="limit=0"):
         evaluate(data, prior, tmp_path / "out", limit=0)
-    with pytest.raises(UserError, match="can't load the CLIP model nowhere"):
-        evaluate(data, prior, tmp_path / "out", clip="nowhere")
+    with pytest.raises(UserError, match=r"can't load the CLIP model .*; pie_bench\.clip=null"):
+        evaluate(data, prior, tmp_path / "out", clip=str(tmp_path))
     assert not (tmp_path / "out/dds").exists()
 
 

@@ -19,7 +19,17 @@ from gs_ssd.command_line import options
 from gs_ssd.errors import UserError
 from gs_ssd.paths import CONFIGS
 from gs_ssd.scene import find_frame, orbit, save_gaussians
-from scripts.evaluate import FOLDER, best_rates, cases, composed, evaluate, find_splat, variants
+from scripts.evaluate import (
+    FOLDER,
+    best_rates,
+    cases,
+    composed,
+    evaluate,
+    find_splat,
+    no_judge_note,
+    variants,
+)
+from scripts.evaluation.images import measures
 from scripts.evaluation.report import prompt_table, target_lines, trend_lines, variant_table
 from scripts.evaluation.runs import Case, compose_resolved, plan
 from tests.scene.layouts import transforms
@@ -79,11 +89,11 @@ def test_every_experiment_is_made_of_settings_that_exist(path, tmp_path):
     assert set(cfg.prompts) <= set(options("prompt"))
 
 
-def test_all_methods_but_the_one_for_another_prior():
+def test_all_methods_but_those_for_another_prior():
     guidances = {
         name for settings in composed([]).methods.values() for name in settings if "guidance=" in name
     }
-    assert guidances == {f"guidance={name}" for name in options("guidance") if name != "ssd_ip2p"}
+    assert guidances == {f"guidance={name}" for name in options("guidance") if not name.endswith("_ip2p")}
 
 
 def test_a_rate_scales_the_colours(ball, tmp_path):
@@ -122,7 +132,7 @@ def captures(tmp_path_factory) -> Path:
     """Two captures as nerfstudio writes them, each with a splat."""
     data = tmp_path_factory.mktemp("my captures")
     scene = random_gaussians(300, sh_degree=0)
-    views = orbit(find_frame(scene), 5, width=64, height=64)
+    views = orbit(find_frame(scene), 20, width=64, height=64)
     flip = torch.diag(torch.tensor([1.0, -1, -1, 1]))
     poses = [(torch.linalg.inv(viewmat) @ flip).numpy() for viewmat in views.viewmats]
     for name in ("person", "bear"):
@@ -166,6 +176,7 @@ def test_the_papers_comparisons_run_on_captures(experiment, captures, tmp_path):
     for run in runs:  # as train.py would edit them, not as the embedded prior's samples are
         assert run.config["diffusion"]["name"] == "sd15" and run.config["steps"] == 1500
         assert run.config["metrics"]["clip"] == "openai/clip-vit-large-patch14"
+        assert run.config["metrics"]["lpips"] == ("background_lpips" in cfg.columns)
 
 
 def test_results_of_a_grid(evaluated):
@@ -284,6 +295,8 @@ BAD = {
     "overrides=[stepp=3]": "no setting is called stepp",
     "scenes=[fase]": "no scene is called 'fase' (did you mean face?)",
     "prompts=clown": "prompts=clown must be a list",
+    "overrides=seed=1": "overrides=seed=1 must be a list of settings",
+    "overrides=[seed: 1]": "overrides=[{'seed': 1}] must be a list of settings",
     "all": "'all' is no setting",
 }
 
@@ -296,12 +309,146 @@ def test_bad_input(argument, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+BAD_2D = {
+    "pie_bench.limit=abc": "limit=abc must be a whole number",
+    "pie_bench.lpips=perhaps": "pie_bench.lpips=perhaps is none of auto, true, false",
+    "pie_bench.limits=3": "no setting is called pie_bench.limits",
+    "pie_bench=3": "pie_bench=3 is not limit, clip",
+    "overrides=[steps=abc]": "steps=abc must be a whole number",
+    "overrides=[rate=-1]": "rate=-1 must be a number above 0",
+    "overrides=[seed=-1]": "seed=-1 must be a whole number of at least 0",
+    "overrides=[stepp=3]": "no setting is called stepp",
+    "overrides=[space=pixels]": "space=pixels is of no use in a 2D experiment, which takes: diffusion",
+    "overrides=[prompt.negative=ugly]": "prompt.negative=ugly is of no use in a 2D experiment",
+    "jobs=2": "jobs=2 is for 3D",
+    "rates=[1,2]": "rates=[1, 2] is for 3D",
+    "scenes=[face]": "scenes=['face'] is for 3D",
+    "prompts=[clown]": "prompts=['clown'] is for 3D",
+    "variants={ssd: [guidance=ssd, steps=3]}": "variant ssd sets steps=3; in 2D",
+    "variants={ssd: [guidance=ssd, timesteps=sqrt]}": "variant ssd sets timesteps=sqrt",
+    "data=3": "3 holds no mapping_file.json",
+}
+
+
+@pytest.mark.parametrize("argument", BAD_2D)
+def test_bad_input_of_a_2d_experiment(argument, tmp_path):
+    folder = tmp_path / "out"
+    with pytest.raises(UserError) as caught:
+        evaluate(composed(["experiment=table2", "guidance=[ssd]", f"output_dir={folder}", argument]))
+    assert BAD_2D[argument] in str(caught.value) and "\n" not in str(caught.value)
+    assert not folder.exists()
+
+
+def test_2d_edits_of_two_methods(tmp_path, capsys):
+    """The command for table 2 on the embedded pictures, with the miniature."""
+    arguments = [
+        "experiment=table2",
+        "guidance=[ssd,dds]",
+        "pie_bench.limit=1",
+        "overrides=[diffusion=tiny,device=cpu,steps=2]",
+        f"output_dir={tmp_path}",
+    ]
+    assert evaluate(composed(arguments)) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [(row["guidance"], row["steps_done"]) for row in results["rows"]] == [("ssd", 2), ("dds", 2)]
+    for row in results["rows"]:
+        assert row["mse"] > 0 and row["judge_whole"] is not None and "clip_whole" not in row
+    assert results["rows"][0]["mse"] != results["rows"][1]["mse"]
+    text = (tmp_path / "results.md").read_text()
+    assert "| ssd | 1 |" in text and "| dds | 1 |" in text and "| SSD (published) | 700 |" in text
+    assert "judge whole" in text and text in capsys.readouterr().out
+    assert Image.open(tmp_path / "grid.png").width > 3 * 192
+    rates = json.loads((tmp_path / "settings.json").read_text())
+    assert rates["steps"] == 2 and rates["dds"]["_target_"].endswith("DDS")
+
+
+def test_measures_are_the_published_ones_where_there_is_data():
+    embedded = measures(composed(["experiment=table2"]))
+    assert embedded == {"limit": None, "clip": None, "structure": None, "lpips": False, "compat": False}
+    published = {
+        "limit": None,
+        "clip": "openai/clip-vit-large-patch14",
+        "structure": "facebook/dino-vitb8",
+        "lpips": True,
+        "compat": True,
+    }
+    given = ["experiment=table2", "data=PIE-Bench_v1"]
+    assert measures(composed(given)) == published
+    own = ["pie_bench.clip=null", "pie_bench.structure=my/vit", "pie_bench.lpips=false", "pie_bench.limit=3"]
+    chosen = {"limit": 3, "clip": None, "structure": "my/vit", "lpips": False, "compat": False}
+    assert measures(composed([*given, *own])) == chosen
+    assert measures(composed([*given, "pie_bench.compat=false"])) == published | {"compat": False}
+
+
+def test_a_judge_that_is_missing_is_noted(captures, tmp_path, capsys):
+    """Its columns would vanish without a word else."""
+    judge = tmp_path / "no judge"
+    judge.mkdir()
+    overrides = [*FAST[:3], *FAST[4:], f"metrics.clip={judge}", "metrics.compat=false"]
+    arguments = [
+        "experiment=table1",
+        f"data={captures}",
+        "captures=[{scene: bear, prompt: panda, source: a bear, target: a panda}]",
+        "guidance=[ssd]",
+        "steps=1",
+        f"overrides=[{','.join(overrides)}]",
+        f"output_dir={tmp_path / 'out'}",
+    ]
+    assert evaluate(composed(arguments)) == 0
+    note = f"No CLIP columns: {judge} can't be loaded; the runs' log.txt says why."
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert note in text.splitlines() and "direction ↑" not in text
+    assert note in capsys.readouterr().out
+    log = next((tmp_path / "out").rglob("log.txt")).read_text()
+    assert "no CLIP metrics" in log
+
+
+def test_a_judge_that_measured_needs_no_note(evaluated):
+    assert "No CLIP columns" not in (evaluated[1] / "results.md").read_text()
+    assert no_judge_note([], "judge") == []  # nothing has run yet
+    assert no_judge_note([{"clip_direction": None}], None) == [
+        "No CLIP columns: metrics.clip names no judge."
+    ]
+
+
 def test_the_longest_trained_splat_is_taken(tmp_path):
     for name in ("point_cloud/iteration_7000", "point_cloud/iteration_30000"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "point_cloud.ply").touch()
     (tmp_path / "input.ply").touch()
     assert find_splat(tmp_path).parent.name == "iteration_30000"
+
+
+@pytest.mark.parametrize("name", ["fused.ply", "meshed-poisson.ply", "meshed-delaunay.ply"])
+def test_a_dense_reconstruction_is_no_splat(name, tmp_path):
+    (tmp_path / "dense" / "0").mkdir(parents=True)
+    (tmp_path / "dense" / "0" / name).touch()
+    with pytest.raises(UserError, match="holds no splat"):
+        find_splat(tmp_path)
+    (tmp_path / "point_cloud.ply").touch()
+    assert find_splat(tmp_path) == tmp_path / "point_cloud.ply"
+
+
+BAD_CAPTURES = {
+    "null": "captures=None must be a list of {scene, prompt, source, target}",
+    "[]": "captures=[] must be a list",
+    "face": "captures=face must be a list",
+    "[face]": "entry 1 (face) must have scene, prompt, source, target",
+    "[{scene: face, prompt: fox, source: a dog}]": "target is missing",
+    "[{prompt: fox, source: a dog, target: a fox}]": "scene is missing",
+    "[{scene: face, prompt: 3, source: a dog, target: a fox}]": "prompt is 3, expected a text",
+    "[{scene: face, prompt: fox, source: ' ', target: a fox}]": "source is ' ', expected a text",
+    "[{scene: face, prompt: dog, source: a dog, target: A dog}]": "target equals source",
+    "[{scene: dog, prompt: fox, source: a dog, target: a fox}, {scene: cat}]": "captures, entry 2 ",
+}
+
+
+@pytest.mark.parametrize("value", BAD_CAPTURES)
+def test_a_bad_entry_of_the_captures_is_one_line(value, captures):
+    with pytest.raises(UserError) as caught:
+        cases(composed(["experiment=table1", f"data={captures}", f"captures={value}"]))
+    assert BAD_CAPTURES[value] in str(caught.value) and str(caught.value).startswith("captures")
+    assert "\n" not in str(caught.value)
 
 
 def test_bad_captures(tmp_path):
