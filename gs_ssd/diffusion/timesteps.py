@@ -20,6 +20,13 @@ class TimestepSampler(Protocol):
     ) -> int: ...
 
 
+def _check(ratio_min: float, ratio_max: float) -> None:
+    if not 0 <= ratio_min < ratio_max <= 1:
+        raise ValueError(
+            f"timesteps.ratio_min={ratio_min} must be below timesteps.ratio_max={ratio_max}, both from 0 to 1"
+        )
+
+
 def _bounds(ratio_min: float, ratio_max: float, num_timesteps: int) -> tuple[int, int]:
     low = min(max(1, int(num_timesteps * ratio_min)), num_timesteps - 2)
     return low, max(low + 1, min(int(num_timesteps * ratio_max), num_timesteps - 1))
@@ -31,6 +38,9 @@ class Linear:
 
     ratio_max: float = 0.98
     ratio_min: float = 0.02
+
+    def __post_init__(self) -> None:
+        _check(self.ratio_min, self.ratio_max)
 
     def __call__(self, step, num_steps, num_timesteps, generator=None) -> int:
         low, high = _bounds(self.ratio_min, self.ratio_max, num_timesteps)
@@ -45,6 +55,9 @@ class Uniform:
     ratio_max: float = 0.98
     ratio_min: float = 0.02
 
+    def __post_init__(self) -> None:
+        _check(self.ratio_min, self.ratio_max)
+
     def __call__(self, step, num_steps, num_timesteps, generator=None) -> int:
         low, high = _bounds(self.ratio_min, self.ratio_max, num_timesteps)
         return int(torch.randint(low, high + 1, (), generator=generator))
@@ -56,6 +69,9 @@ class Sqrt:
 
     ratio_max: float = 0.98
     ratio_min: float = 0.30
+
+    def __post_init__(self) -> None:
+        _check(self.ratio_min, self.ratio_max)
 
     def __call__(self, step, num_steps, num_timesteps, generator=None) -> int:
         low, high = _bounds(self.ratio_min, self.ratio_max, num_timesteps)
@@ -75,6 +91,9 @@ class DreamTime:
     s1: float = 300
     m2: float = 500
     s2: float = 100
+
+    def __post_init__(self) -> None:
+        _check(self.ratio_min, self.ratio_max)
 
     def __call__(self, step, num_steps, num_timesteps, generator=None) -> int:
         low, high = _bounds(self.ratio_min, self.ratio_max, num_timesteps)
