@@ -41,7 +41,7 @@ from gs_ssd.hydra_app import EXIT_BAD_INPUT, EXIT_NOT_FINITE, report_user_errors
 from gs_ssd.output.manifest import sha256, write_json
 from gs_ssd.paths import CONFIGS
 
-INPUTS = (("scene", "path"), ("scene", "parts"), ("diffusion", "path"), ("metrics", "clip"))
+INPUTS = ("scene.path", "scene.parts", "scene.mask.path", "diffusion.path", "metrics.clip")
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,14 @@ class Run:
     @property
     def key(self) -> str:
         """A digest of all that decides the result: the settings, and the files they name by their content."""
-        content = copy.deepcopy(self.config)
+        content = OmegaConf.create(self.config)
         del content["output_dir"]
-        for group, name in INPUTS:
-            path = content[group].get(name)
+        for name in INPUTS:
+            path = OmegaConf.select(content, name)
             if path and Path(path).exists():
-                content[group][name] = digest(path)
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+                OmegaConf.update(content, name, digest(path))
+        text = json.dumps(OmegaConf.to_container(content), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def finished(self) -> bool:

@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 import train
 from gs_ssd.command_line import options
 from gs_ssd.errors import UserError
-from gs_ssd.paths import CONFIGS
+from gs_ssd.paths import CONFIGS, DATA
 from gs_ssd.scene import find_frame, orbit, save_gaussians
 from scripts.evaluate import (
     FOLDER,
@@ -122,6 +122,14 @@ def test_a_run_is_known_by_its_settings_and_its_files(ball, tmp_path):
     copy = Path(shutil.copy(ball, tmp_path / "ball.ply"))
     moved = planned(copy, tmp_path / "a")[0]
     assert moved.key == run.key  # the same scene in another place
+    parts = [
+        Path(shutil.copy(DATA / "scenes" / "face_parts.npy", tmp_path / name)) for name in ("a.npy", "b.npy")
+    ]
+    masked = [
+        planned(ball, tmp_path, "scene.mask._target_=gs_ssd.edit.masks.Parts", f"+scene.mask.path={path}")[0]
+        for path in parts
+    ]
+    assert masked[0].key == masked[1].key != run.key
     other = tmp_path / "other" / "ball.ply"
     save_gaussians(random_gaussians(300, sh_degree=0, seed=1), other)
     assert planned(other, tmp_path / "a")[0].key != run.key
