@@ -21,9 +21,9 @@ class TimestepSampler(Protocol):
 
 
 def _check(ratio_min: float, ratio_max: float) -> None:
-    if not 0 <= ratio_min < ratio_max <= 1:
+    if not 0 <= ratio_min <= ratio_max <= 1:
         raise ValueError(
-            f"timesteps.ratio_min={ratio_min} must be below timesteps.ratio_max={ratio_max}, both from 0 to 1"
+            f"timesteps.ratio_min={ratio_min} must not exceed timesteps.ratio_max={ratio_max}, both from 0 to 1"
         )
 
 

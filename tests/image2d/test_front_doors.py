@@ -119,7 +119,7 @@ BAD = {
     "guidance.w_t=much": "guidance.w_t=much must be a number",
     "guidance.w_t=null": "guidance.w_t=None must be a number",
     "timesteps.ratio_min=low": "timesteps.ratio_min=low must be a number",
-    "timesteps.ratio_max=7": "timesteps.ratio_min=0.02 must be below timesteps.ratio_max=7",
+    "timesteps.ratio_max=7": "timesteps.ratio_min=0.02 must not exceed timesteps.ratio_max=7",
     "space=fourier": "space=fourier is none of latents, pixels",
     "stps=3": "no setting is called stps (did you mean steps?)",
     "steps=null": "steps=None must be a whole number",
