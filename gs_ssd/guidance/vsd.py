@@ -41,8 +41,8 @@ class VSD(Guidance):
 
     def prepare(self, prior: DiffusionPrior) -> None:
         super().prepare(prior)
-        prior.use_freeu(self.freeu)  # the twin is a copy of the network as it is now
         if self.lora is None or self.lora.prior is not prior:
+            prior.use_freeu(self.freeu)  # the twin is a copy of the network as it is now
             self.lora = LoraTwin(prior, rank=self.rank, lr=self.lr)
 
     def coefficients(self, t, schedule) -> dict[Branch, float]:
