@@ -13,8 +13,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-# Waiting OpenMP threads must not spin: they would starve the rasterizer's on a small machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Idle OpenMP threads spin for about 0.1 ms, then sleep: without it every small operation waits for a thread to wake up,
+# and with libgomp's default two processes on the same cores starve each other.
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import torch
 from hydra.utils import instantiate
@@ -151,23 +152,18 @@ def measure(
 
 
 def metric_views(cfg: DictConfig, frame: SceneFrame, cameras: Cameras | None) -> Cameras:
-    """`metrics.views` views: random ones of the user's cameras in their order, or without them all around, evenly.
+    """`metrics.views` random views: of the user's cameras, in their order, or else from around the scene, by azimuth.
 
-    Raises UserError where they are too few for `metrics.compat`.
+    The same seed draws the same views. Raises UserError where they are too few for `metrics.compat`.
     """
+    generator = torch.Generator().manual_seed(cfg.seed)
+    size = cfg.metrics.size
     if cameras is None:
-        views = turntable(
-            frame,
-            cfg.metrics.views,
-            size=cfg.metrics.size,
-            front_azimuth_degrees=cfg.scene.views.front_azimuth_degrees,
-            elevation_degrees=5.0,
-            fov_degrees=sum(cfg.scene.views.fov_degrees) / 2,
-        )
+        orbit = training_views(frame, size=size, generator=generator, **{**cfg.scene.views, "count": None})
+        views, _ = orbit.sample(cfg.metrics.views, generator)
     else:
-        generator = torch.Generator().manual_seed(cfg.seed)
         drawn = torch.randperm(len(cameras), generator=generator)[: cfg.metrics.views]
-        views = cameras[drawn.sort().values].resized(cfg.metrics.size, cfg.metrics.size)
+        views = cameras[drawn.sort().values].resized(size, size)
     if cfg.metrics.compat and len(views) < COMPAT_VIEWS:
         remedy = f"set metrics.views={COMPAT_VIEWS}" if cameras is None else "this scene has too few cameras"
         raise UserError(f"metrics.compat=true needs {COMPAT_VIEWS} views, here are {len(views)}; {remedy}")

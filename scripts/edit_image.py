@@ -7,11 +7,14 @@ Writes before.png, after.png, progress.png and run.json to outputs/images/<image
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # see train.py
 
 import torch
 from hydra.utils import instantiate

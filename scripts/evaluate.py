@@ -263,7 +263,7 @@ def markdown(
         f"{len(rows)} of {len(runs)} runs; each {config['steps']} steps of {config['views_per_step']} view(s), "
         f"timesteps {config['timesteps']['_target_'].rpartition('.')[2]}, seed {config['seed']}, colours' rate "
         f"{runs[0].config['optimizer']['rates']['sh0'] / runs[0].rate:g} × the row's; metrics over "
-        f"{config['metrics']['views']} views all around; prior {config['diffusion'].get('name')}; "
+        f"{config['metrics']['views']} random views; prior {config['diffusion'].get('name')}; "
         f"{os.cpu_count()} cores, {cfg.jobs} process(es) of {threads} thread(s).",
         "",
         *variant_table(rows, columns, rates),

@@ -18,6 +18,7 @@ import train as front_door
 from gs_ssd.command_line import options
 from gs_ssd.errors import UserError
 from gs_ssd.scene import find_frame, load_gaussians, orbit, save_gaussians
+from gs_ssd.scene.orbit import azimuths
 from tests.synthetic import random_gaussians
 
 ROOT = Path(__file__).parents[1]
@@ -107,6 +108,24 @@ def test_results_are_judged_from_the_users_cameras():
     assert torch.equal(views.viewmats, front_door.metric_views(cfg, frame, cameras).viewmats)
     with pytest.raises(UserError, match="needs 20 views, here are 12; this scene has too few cameras"):
         front_door.metric_views(cfg, frame, cameras[:12])
+
+
+def test_without_cameras_results_are_judged_from_random_views_all_around():
+    frame = find_frame(random_gaussians(400))
+    ranges = {"elevation_degrees": [-10.0, 20.0], "front_azimuth_degrees": 90.0, "count": 96}
+    cfg = OmegaConf.create(
+        {"seed": 0, "metrics": {"views": 20, "size": 48, "compat": True}, "scene": {"views": ranges}}
+    )
+    views = front_door.metric_views(cfg, frame, None)
+    assert (len(views), views.width, views.height) == (20, 48, 48)
+    steps = azimuths(frame, views.positions).diff() % 360
+    assert 0 < steps.min() < 12 and 24 < steps.max() < 36  # 18 on average, in order around the scene
+    again, other = (
+        front_door.metric_views(OmegaConf.merge(cfg, {"seed": seed}), frame, None) for seed in (0, 1)
+    )
+    assert torch.equal(views.viewmats, again.viewmats) and not torch.equal(views.viewmats, other.viewmats)
+    with pytest.raises(UserError, match=r"needs 20 views, here are 12; set metrics\.views=20"):
+        front_door.metric_views(OmegaConf.merge(cfg, {"metrics": {"views": 12}}), frame, None)
 
 
 def test_no_edit_guard(scene_path, tmp_path):

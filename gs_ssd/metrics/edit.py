@@ -1,4 +1,4 @@
-"""The numbers of an edit: every run measures itself on views from all around, paired before and after."""
+"""The numbers of an edit: every run measures itself on random views, paired before and after."""
 
 from __future__ import annotations
 
