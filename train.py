@@ -71,16 +71,6 @@ def check_settings(cfg: DictConfig, prior: DiffusionPrior, guidance: Guidance) -
     return size
 
 
-def check_generation(guidance: Guidance, prior: DiffusionPrior, target: str) -> list[str]:
-    """Raise UserError for what can't generate; return warnings."""
-    if guidance.takes_image or guidance.needs_source(len(prior.schedule) // 2, prior.schedule):
-        raise UserError(
-            f"guidance={guidance.name} edits what is there, and a random ball shows nothing; to generate, use "
-            "nfsd, sds or vsd"
-        )
-    return check_target(prior, target)
-
-
 def prompt_targets(cfg: DictConfig) -> list[str]:
     """The targets of ready-made prompts for this scene: what retrieval chooses among."""
     targets = []
@@ -189,11 +179,11 @@ def run(cfg: DictConfig) -> int:
     timesteps, anchors, densifier = (build(cfg, group) for group in ("timesteps", "anchors", "densify"))
     rates = build(cfg, "optimizer.rates")
     size = check_settings(cfg, prior, guidance)
-    warnings = (
-        check_generation(guidance, prior, cfg.prompt.target)
-        if generating
-        else check_prompts(prior, source=cfg.prompt.source, target=cfg.prompt.target)
-    )
+    if generating:
+        guidance.check_generation(prior)
+        warnings = check_target(prior, cfg.prompt.target)
+    else:
+        warnings = check_prompts(prior, source=cfg.prompt.source, target=cfg.prompt.target)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     editable = instantiate(cfg.scene.mask)(before)

@@ -41,12 +41,11 @@ from gs_ssd.prompts import check_target
 
 
 def build_guidance(cfg: DictConfig, prior: DiffusionPrior) -> Guidance:
-    """The guidance at the common scale `s`; raises UserError for one that needs a source."""
+    """The guidance at the common scale `s`; raises UserError for one that only edits."""
     scale = {} if cfg.s is None or "s" not in cfg.guidance else {"s": cfg.s}
     guidance: Guidance = build(cfg, "guidance", **scale)
     guidance.prepare(prior)
-    if guidance.takes_image or guidance.needs_source(len(prior.schedule) // 2, prior.schedule):
-        raise UserError(f"guidance={guidance.name} edits a source image; to generate, use nfsd, sds or vsd")
+    guidance.check_generation(prior)
     return guidance
 
 

@@ -62,6 +62,7 @@ def test_a_ball_becomes_a_scene(guidance, monkeypatch, capsys, tmp_path):
     [
         ("guidance=ssd", "guidance=ssd edits what is there"),
         ("guidance=csd", "guidance=csd edits what is there"),
+        ("diffusion=tiny_ip2p", "edits an image, and there is none"),
         ("prompt.target=", "prompt.target is empty"),
         ("scene.start.count=2", "a blob of 2 Gaussians is too small"),
         ("scene.start.radius=-1", "needs radius > 0"),

@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import train as front_door
-from gs_ssd.command_line import options
 from gs_ssd.errors import UserError
 from gs_ssd.scene import find_frame, load_gaussians, orbit, save_gaussians
 from gs_ssd.scene.orbit import azimuths
+from tests.methods import METHODS
 from tests.synthetic import random_gaussians
 
 ROOT = Path(__file__).parents[1]
@@ -82,9 +82,8 @@ def test_same_seed_same_scene(scene_path, tmp_path):
         assert torch.equal(value, second.tensors()[name])
 
 
-@pytest.mark.parametrize("guidance", options("guidance"))
-def test_every_method_edits_a_scene(guidance, scene_path, tmp_path, monkeypatch, capsys):
-    prior = "tiny_ip2p" if guidance.endswith("_ip2p") else "tiny"
+@pytest.mark.parametrize("guidance, prior", METHODS)
+def test_every_method_edits_a_scene(guidance, prior, scene_path, tmp_path, monkeypatch, capsys):
     settings = [*FAST[1:], f"diffusion={prior}", f"guidance={guidance}", "steps=3", "no_edit_guard=false"]
     settings.append(f"output_dir={tmp_path}")
     code, errors = call(monkeypatch, capsys, f"scene={scene_path}", *settings)

@@ -54,21 +54,25 @@ class LoraTwin:
         self.twin.unet = unet
         self.optimizer = torch.optim.AdamW(self.parameters, lr=lr)
 
-    def predict(self, z_t: Tensor, t: int, text: Tensor) -> Tensor:
-        """ε-prediction [B, C, h, w] with the adapters; no gradient."""
-        return self.twin.predict(z_t, t, text)
+    def predict(self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None = None) -> Tensor:
+        """ε-prediction [B, C, h, w] with the adapters, conditions as the prior takes them; no gradient."""
+        return self.twin.predict(z_t, t, text, image)
 
-    def loss(self, z: Tensor, t: int, text: Tensor, noise: Tensor) -> Tensor:
+    def loss(self, z: Tensor, t: int, text: Tensor, image: Tensor | None, noise: Tensor) -> Tensor:
         """The denoising loss of clean latents z at timestep t, in what the network predicts (ε, v or z)."""
         z_t = self.prior.schedule.add_noise(z, noise, t)
-        return F.mse_loss(self.twin.network_output(z_t, t, text), self.twin.network_target(z, noise, t))
+        return F.mse_loss(
+            self.twin.network_output(z_t, t, text, image), self.twin.network_target(z, noise, t)
+        )
 
-    def train_step(self, z: Tensor, text: Tensor, generator: torch.Generator | None = None) -> float:
+    def train_step(
+        self, z: Tensor, text: Tensor, image: Tensor | None, generator: torch.Generator | None = None
+    ) -> float:
         """One AdamW step on z at t' ~ U{0, …, T − 1} with its own noise; returns the loss."""
         t = int(torch.randint(len(self.prior.schedule), (), generator=generator))
         noise = torch.randn(z.shape, generator=generator).to(z)
         with torch.enable_grad():
-            loss = self.loss(z.detach(), t, text, noise)
+            loss = self.loss(z.detach(), t, text, image, noise)
             self.optimizer.zero_grad()
             # AdamW doesn't mind the scale; the mean's tiny gradients would vanish in a half-precision network.
             (loss * z.numel()).backward()

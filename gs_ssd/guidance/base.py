@@ -31,7 +31,7 @@ class Branch:
 
     latent: str  # "target" | "source"
     prompt: str  # "target" | "source" | "null" | "negative"
-    image: str = "source"  # "source" | "none"; ignored by priors without an image condition
+    image: str = "source"  # the image condition, "source" | "none"; ignored by priors that take none
 
 
 TARGET_Y = Branch("target", "target")
@@ -83,7 +83,7 @@ class Guidance(ABC):
     """G = w(t)·(Σ_b a_b e_b + a_ε ε) + latent term, with coefficients that the method defines."""
 
     name: str
-    takes_image: bool = False  # whether the formula is written for a prior with an image condition
+    takes_image: bool = False  # whether the formula needs a prior with an image condition
     freeu: bool = False  # whether its authors' code runs the UNet with FreeU, where the prior has that
     negative_prompt: str = ""  # n, where the user gives none
 
@@ -105,10 +105,18 @@ class Guidance(ABC):
 
     def prepare(self, prior: DiffusionPrior) -> None:
         """Get ready to run on the prior; raises UserError when the two don't fit together."""
-        if self.takes_image != prior.takes_image:
-            fitting = "guidance=ssd_ip2p or dreamcatalyst_ip2p" if prior.takes_image else "diffusion=ip2p"
+        if self.takes_image and not prior.takes_image:
             raise UserError(
-                f"guidance {self.name} and diffusion {prior.name} don't fit together; use {fitting}"
+                f"guidance {self.name} and diffusion {prior.name} don't fit together; use diffusion=ip2p"
+            )
+
+    def check_generation(self, prior: DiffusionPrior) -> None:
+        """Raise UserError unless method and prior can make something from nothing."""
+        if self.needs_source(len(prior.schedule) // 2, prior.schedule):
+            raise UserError(f"guidance={self.name} edits what is there; to generate, use nfsd, sds or vsd")
+        if prior.takes_image:
+            raise UserError(
+                f"diffusion {prior.name} edits an image, and there is none; to generate, use another"
             )
 
     def evaluations(self, t: int, schedule: NoiseSchedule) -> int:

@@ -70,6 +70,6 @@ class VSD(Guidance):
         guided = super().__call__(prior, z, z_src=z_src, t=t, noise=noise, conditions=conditions)
         z_t = Step(z.detach(), z_src, noise, t, prior.schedule).z_t
         text = conditions.text["target"].expand(len(z), -1, -1)
-        variational = self.lora.predict(z_t, t, text)
-        self.lora.train_step(z, text, generator)
+        variational = self.lora.predict(z_t, t, text, conditions.image)
+        self.lora.train_step(z, text, conditions.image, generator)
         return guided - self.weight(t, prior.schedule) * variational

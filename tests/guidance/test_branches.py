@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -54,6 +56,25 @@ def test_ip2p_coefficients():
 )
 def test_a_constant_predictor_gives_nothing(constant_prior, guidance):
     assert_zero(make_case(constant_prior).g(guidance))
+
+
+class Bound(Stub):
+    """The stub with an image condition that it adds by itself."""
+
+    def __init__(self, image: torch.Tensor) -> None:
+        super().__init__()
+        self.image = image
+
+    def predict(self, z_t, t, text, image=None):
+        return super().predict(z_t, t, text, self.image.repeat(len(z_t) // len(self.image), 1, 1, 1))
+
+
+@pytest.mark.parametrize("guidance", [SDS(), DDS(), CSD(), NFSD(), SSD(), PDS(), DreamCatalyst()])
+def test_with_an_image_condition_every_prediction_of_a_text_method_sees_the_source(ip2p, guidance):
+    guidance.prepare(ip2p.prior)
+    expected = replace(ip2p, prior=Bound(ip2p.conditions.image)).g(guidance)
+    assert_close(ip2p.g(guidance), expected)
+    assert not torch.allclose(expected, replace(ip2p, prior=Stub()).g(guidance))
 
 
 COUNTS = [

@@ -10,7 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from gs_ssd.errors import UserError
-from gs_ssd.guidance import SSD, SSDIP2P
+from gs_ssd.guidance import SSDIP2P
 from tests.guidance.stub import Stub, assert_not_zero
 
 
@@ -45,5 +45,3 @@ def test_only_a_prior_with_an_image_condition_fits():
     SSDIP2P().prepare(Stub(takes_image=True))
     with pytest.raises(UserError, match=r"ssd_ip2p and diffusion stub don't fit .* diffusion=ip2p"):
         SSDIP2P().prepare(Stub())
-    with pytest.raises(UserError, match=r"ssd and diffusion stub don't fit .* guidance=ssd_ip2p"):
-        SSD().prepare(Stub(takes_image=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -23,7 +25,7 @@ def tiny_case(prior: DiffusersPrior | None = None, *, batch: int = 2) -> Case:
 def test_with_the_drawn_noise_as_its_prediction_it_is_sds():
     case, vsd = tiny_case(), VSD(s=7.5)
     vsd.lora = LoraTwin(case.prior)
-    vsd.lora.predict = lambda z_t, t, text: case.noise
+    vsd.lora.predict = lambda z_t, t, text, image: case.noise
     assert_close(case.g(vsd), case.g(SDS(s=7.5)), atol=1e-5, rtol=1e-5)
 
 
@@ -75,13 +77,27 @@ def test_training_lowers_the_loss_on_a_fixed_latent(prediction_type):
     def validation() -> float:
         generator = torch.Generator().manual_seed(9)
         noises = [torch.randn(case.z.shape, generator=generator) for _ in range(5)]
-        losses = [twin.loss(case.z, t, text, noise) for t, noise in zip((50, 250, 450, 650, 850), noises)]
+        losses = [
+            twin.loss(case.z, t, text, None, noise) for t, noise in zip((50, 250, 450, 650, 850), noises)
+        ]
         return float(torch.stack(losses).mean())
 
     before, generator = validation(), torch.Generator().manual_seed(0)
     for _ in range(30):
-        twin.train_step(case.z, text, generator)
+        twin.train_step(case.z, text, None, generator)
     assert validation() < 0.95 * before
+
+
+def test_on_instructpix2pix_the_adapted_network_sees_the_source_image_too():
+    plain = tiny_case(tiny_prior(image_condition=True))
+    image = torch.randn(plain.z.shape, generator=torch.Generator().manual_seed(1))
+    case = replace(plain, conditions=replace(plain.conditions, image=image))
+    assert_close(case.g(VSD(s=1)), torch.zeros_like(case.z), atol=1e-6, rtol=0)
+    vsd, inputs = VSD(), []
+    vsd.prepare(case.prior)
+    vsd.lora.twin.unet.register_forward_pre_hook(lambda module, args: inputs.append(args[0][:, 4:]))
+    case.g(vsd)
+    assert len(inputs) == 2 and all(torch.equal(seen, image) for seen in inputs)
 
 
 def test_the_generator_decides_the_training():

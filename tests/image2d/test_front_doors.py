@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gs_ssd.command_line import options
 from gs_ssd.hydra_app import launch
 from scripts import edit_image, generate_image
+from tests.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = ["prompt.source=a man", "prompt.target=it's, a clown"]
@@ -60,9 +60,8 @@ def edit(call, photo, tmp_path, *overrides: str, steps: int = 2):
 
 
 @pytest.mark.parametrize("space", ["latents", "pixels"])
-@pytest.mark.parametrize("guidance", options("guidance"))
-def test_an_edit_leaves_pictures_and_a_manifest(call, photo, tmp_path, space, guidance):
-    prior = "tiny_ip2p" if guidance.endswith("_ip2p") else "tiny"
+@pytest.mark.parametrize("guidance, prior", METHODS)
+def test_an_edit_leaves_pictures_and_a_manifest(call, photo, tmp_path, space, guidance, prior):
     code, out, complaints = edit(
         call, photo, tmp_path, f"space={space}", f"guidance={guidance}", f"diffusion={prior}"
     )
@@ -175,8 +174,9 @@ def test_an_image_from_noise(call, tmp_path, guidance):
 @pytest.mark.parametrize(
     "override, message",
     [
-        ("guidance=ssd", "guidance=ssd edits a source image; to generate, use nfsd, sds or vsd"),
-        ("guidance=cds", "guidance=cds edits a source image"),
+        ("guidance=ssd", "guidance=ssd edits what is there; to generate, use nfsd, sds or vsd"),
+        ("guidance=cds", "guidance=cds edits what is there"),
+        ("diffusion=tiny_ip2p", "edits an image, and there is none"),
         ("size=70", "size=70 is not divisible by 8; try size=72"),
         ("decomposition=[1000]", "decomposition=[1000] lies outside"),
         ("decomposition=300", "decomposition=300 must be a list"),
