@@ -1,8 +1,8 @@
 """Which timestep a step of the edit uses: one sampler per published rule.
 
-A sampler maps (step i, num_steps N, number of timesteps T) to an integer timestep; `ratio_max` and `ratio_min`
-bound it as fractions of T. The annealed rules are deterministic and never increase, so an edit settles its layout
-before its details. They are tied to N, so they always end at the lower bound.
+A sampler maps (step i, num_steps N, the prior's noise schedule of T timesteps) to an integer timestep; `ratio_max` and
+`ratio_min` bound it as fractions of T. The annealed rules are deterministic and never increase, so an edit settles its
+layout before its details. They are tied to N, so they always end at the lower bound.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import Tensor
+
+from gs_ssd.diffusion.schedule import NoiseSchedule
 
 
 class TimestepSampler(Protocol):
     def __call__(
-        self, step: int, num_steps: int, num_timesteps: int, generator: torch.Generator | None = None
+        self, step: int, num_steps: int, schedule: NoiseSchedule, generator: torch.Generator | None = None
     ) -> int: ...
 
 
@@ -42,10 +45,10 @@ class Linear:
     def __post_init__(self) -> None:
         _check(self.ratio_min, self.ratio_max)
 
-    def __call__(self, step, num_steps, num_timesteps, generator=None) -> int:
-        low, high = _bounds(self.ratio_min, self.ratio_max, num_timesteps)
+    def __call__(self, step, num_steps, schedule, generator=None) -> int:
+        low, high = _bounds(self.ratio_min, self.ratio_max, len(schedule))
         index = int((high - low) * (num_steps - step) / num_steps + low)
-        return min(index + 1, num_timesteps - 1)
+        return min(index + 1, len(schedule) - 1)
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class Uniform:
     def __post_init__(self) -> None:
         _check(self.ratio_min, self.ratio_max)
 
-    def __call__(self, step, num_steps, num_timesteps, generator=None) -> int:
-        low, high = _bounds(self.ratio_min, self.ratio_max, num_timesteps)
+    def __call__(self, step, num_steps, schedule, generator=None) -> int:
+        low, high = _bounds(self.ratio_min, self.ratio_max, len(schedule))
         return int(torch.randint(low, high + 1, (), generator=generator))
 
 
@@ -73,34 +76,49 @@ class Sqrt:
     def __post_init__(self) -> None:
         _check(self.ratio_min, self.ratio_max)
 
-    def __call__(self, step, num_steps, num_timesteps, generator=None) -> int:
-        low, high = _bounds(self.ratio_min, self.ratio_max, num_timesteps)
+    def __call__(self, step, num_steps, schedule, generator=None) -> int:
+        low, high = _bounds(self.ratio_min, self.ratio_max, len(schedule))
         return int((high - low) * (1 - math.sqrt(step / num_steps)) + low)
 
 
 @dataclass(frozen=True)
 class DreamTime:
-    """DreamTime's time-prioritised rule: i/N of the weight W lies above t(i).
+    """DreamTime's time-prioritised rule (ICLR 2024): i/N of the weight W lies above t(i).
 
-    W = exp(−(t − m1)²/2 s1²) above m1, 1 between m2 and m1, exp(−(t − m2)²/2 s2²) below m2.
+    W = √((1 − ᾱ_t)/ᾱ_t) · exp(−(t − m)²/2 s²)
     """
 
     ratio_max: float = 0.98
     ratio_min: float = 0.02
-    m1: float = 800
-    s1: float = 300
-    m2: float = 500
-    s2: float = 100
+    m: float = 500
+    s: float = 125
 
     def __post_init__(self) -> None:
         _check(self.ratio_min, self.ratio_max)
 
-    def __call__(self, step, num_steps, num_timesteps, generator=None) -> int:
-        low, high = _bounds(self.ratio_min, self.ratio_max, num_timesteps)
-        t = torch.arange(high, low - 1, -1, dtype=torch.float64)
-        above = torch.exp(-((t - self.m1) ** 2) / (2 * self.s1**2))
-        below = torch.exp(-((t - self.m2) ** 2) / (2 * self.s2**2))
-        weight = torch.where(t > self.m1, above, torch.where(t < self.m2, below, torch.ones_like(t)))
+    def __call__(self, step, num_steps, schedule, generator=None) -> int:
+        low, high = _bounds(self.ratio_min, self.ratio_max, len(schedule))
+        t = torch.arange(high, low - 1, -1)
+        weight = self.weight(t, schedule.alphas_cumprod[t])
         mass = torch.cumsum(weight / weight.sum(), dim=0)
         index = int(torch.searchsorted(mass, torch.tensor(step / num_steps, dtype=torch.float64)))
         return max(high - index, low)
+
+    def weight(self, t: Tensor, alpha_bar: Tensor) -> Tensor:
+        """W of timesteps t with their ᾱ, up to a factor."""
+        return ((1 - alpha_bar) / alpha_bar).sqrt() * torch.exp(-((t - self.m) ** 2) / (2 * self.s**2))
+
+
+@dataclass(frozen=True)
+class DreamTimeV1(DreamTime):
+    """The rule of the first version: W = exp(−(t − m1)²/2 s1²) above m1, 1 down to m2, exp(−(t − m2)²/2 s2²) below."""
+
+    m: float = 800
+    s: float = 300
+    m2: float = 500
+    s2: float = 100
+
+    def weight(self, t: Tensor, alpha_bar: Tensor) -> Tensor:
+        above = (t - self.m).clamp(min=0) / self.s
+        below = (t - self.m2).clamp(max=0) / self.s2
+        return torch.exp(-(above**2 + below**2) / 2)

@@ -126,7 +126,7 @@ def edit(
     for step in range(num_steps):
         watch = Stopwatch()
         cameras, indices = views.sample(views_per_step, generator)
-        t = timesteps(step, num_steps, len(prior.schedule), generator)
+        t = timesteps(step, num_steps, prior.schedule, generator)
         watch.lap("own")
 
         z_src, condition = source(cameras, indices)

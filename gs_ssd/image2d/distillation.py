@@ -92,7 +92,7 @@ def distil(
         NonFiniteError: names the step and timestep; the image is as it was before that step.
     """
     for step in range(num_steps):
-        t = timesteps(step, num_steps, len(prior.schedule), generator)
+        t = timesteps(step, num_steps, prior.schedule, generator)
         z = image.latents()
         noise = torch.randn(z.shape, generator=generator).to(z)
         grad = guidance(

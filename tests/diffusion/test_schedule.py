@@ -7,10 +7,11 @@ import torch
 from torch.testing import assert_close
 
 from gs_ssd.diffusion.schedule import NoiseSchedule
-from gs_ssd.diffusion.timesteps import DreamTime, Linear, Sqrt, Uniform
+from gs_ssd.diffusion.timesteps import DreamTime, DreamTimeV1, Linear, Sqrt, Uniform
 from gs_ssd.diffusion.tiny import tiny_parts
 
 SCHEDULE = NoiseSchedule.scaled_linear()
+ANNEALED = [Linear(), Sqrt(), DreamTime(), DreamTimeV1()]
 
 
 @pytest.mark.parametrize(
@@ -55,50 +56,59 @@ def test_scalars_come_from_float64_whatever_was_given():
     "step, t", [(0, 981), (1, 980), (250, 821), (500, 661), (750, 501), (1000, 341), (1250, 181), (1499, 21)]
 )
 def test_linear_is_the_published_table(step, t):
-    assert Linear()(step, 1500, 1000) == t
+    assert Linear()(step, 1500, SCHEDULE) == t
 
 
 def test_linear_with_instruct_pix2pix_bounds():
     rule = Linear(ratio_max=0.9, ratio_min=0.2)
-    assert (rule(0, 1500, 1000), rule(1499, 1500, 1000)) == (901, 201)
+    assert (rule(0, 1500, SCHEDULE), rule(1499, 1500, SCHEDULE)) == (901, 201)
 
 
 @pytest.mark.parametrize("step, t", [(0, 980), (250, 640), (500, 499), (750, 391)])
 def test_sqrt_is_hifas_rule(step, t):
-    assert Sqrt()(step, 1000, 1000) == t
+    assert Sqrt()(step, 1000, SCHEDULE) == t
 
 
 @pytest.mark.parametrize(
     "step, t", [(0, 980), (100, 913), (250, 821), (500, 672), (750, 524), (900, 429), (999, 218)]
 )
+def test_dreamtime_v1_golden(step, t):
+    assert DreamTimeV1()(step, 1000, SCHEDULE) == t
+
+
+@pytest.mark.parametrize(
+    "step, t", [(0, 980), (100, 720), (250, 642), (500, 555), (750, 470), (900, 393), (999, 172)]
+)
 def test_dreamtime_golden(step, t):
-    assert DreamTime()(step, 1000, 1000) == t
+    assert DreamTime()(step, 1000, SCHEDULE) == t
 
 
 @pytest.mark.parametrize(
     "step, t", [(0, 980), (100, 884), (250, 740), (500, 500), (750, 260), (900, 116), (999, 20)]
 )
 def test_dreamtime_with_a_flat_weight_is_linear(step, t):
-    assert DreamTime(m1=1000, m2=0)(step, 1000, 1000) == t
+    assert DreamTimeV1(m=1000, m2=0)(step, 1000, SCHEDULE) == t
 
 
-@pytest.mark.parametrize("rule", [Linear(), Sqrt(), DreamTime()], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("rule", ANNEALED, ids=lambda rule: type(rule).__name__)
 @pytest.mark.parametrize("num_steps", [1, 7, 300, 1500])
 def test_annealed_rules_fall_and_stay_inside(rule, num_steps):
-    t = [rule(step, num_steps, 1000) for step in range(num_steps)]
+    t = [rule(step, num_steps, SCHEDULE) for step in range(num_steps)]
     assert t == sorted(t, reverse=True)
     assert int(1000 * rule.ratio_min) <= t[-1] <= t[0] <= 981
 
 
-@pytest.mark.parametrize("rule", [Linear(), Sqrt(), DreamTime(), Uniform()], ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize(
+    "rule", [Linear(), Sqrt(), DreamTime(), DreamTimeV1(), Uniform()], ids=lambda r: type(r).__name__
+)
 @pytest.mark.parametrize("bounds", [(1.0, 0.0), (0.5, 0.5), (1.0, 1.0)])
 def test_extreme_bounds_give_valid_timesteps(rule, bounds):
     rule = type(rule)(ratio_max=bounds[0], ratio_min=bounds[1])
-    assert all(1 <= rule(step, 50, 1000) <= 999 for step in range(50))
+    assert all(1 <= rule(step, 50, SCHEDULE) <= 999 for step in range(50))
 
 
 def test_uniform_covers_its_bounds_and_follows_the_generator():
     rule = Uniform(ratio_max=0.024, ratio_min=0.02)
-    drawn = [rule(0, 1, 1000, torch.Generator().manual_seed(seed)) for seed in range(60)]
+    drawn = [rule(0, 1, SCHEDULE, torch.Generator().manual_seed(seed)) for seed in range(60)]
     assert set(drawn) == {20, 21, 22, 23, 24}
-    assert drawn == [rule(0, 1, 1000, torch.Generator().manual_seed(seed)) for seed in range(60)]
+    assert drawn == [rule(0, 1, SCHEDULE, torch.Generator().manual_seed(seed)) for seed in range(60)]
