@@ -19,7 +19,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from tqdm import tqdm
 
 from gs_ssd.command_line import options
@@ -56,12 +56,13 @@ from gs_ssd.scene.setup import camera_extent, locate, training_views, turntable
 
 def check_settings(cfg: DictConfig, prior: DiffusionPrior, guidance: Guidance) -> int:
     """The training resolution; raises UserError for settings that don't fit together."""
-    check_whole_numbers(cfg, "steps", "views_per_step")
-    check_whole_numbers(cfg.metrics, "views", "size")
+    check_whole_numbers(cfg, "steps", "views_per_step", "metrics.views", "metrics.size")
     size = cfg.resolution or prior.resolution
     if not isinstance(size, int) or size < prior.factor or size % prior.factor:
         nearest = max(round(float(size) / prior.factor), 1) * prior.factor if isinstance(size, int) else 512
         raise UserError(f"resolution={size} is not divisible by {prior.factor}; try resolution={nearest}")
+    if not isinstance(cfg.metrics.among, ListConfig | None):
+        raise UserError(f"metrics.among={cfg.metrics.among} must be a list of prompts, such as [clown,joker]")
     for name in cfg.metrics.among or ():
         if name not in options("prompt"):
             raise UserError(
@@ -155,7 +156,11 @@ def metric_views(cfg: DictConfig, frame: SceneFrame, cameras: Cameras | None) ->
         drawn = torch.randperm(len(cameras), generator=generator)[: cfg.metrics.views]
         views = cameras[drawn.sort().values].resized(size, size)
     if cfg.metrics.compat and len(views) < COMPAT_VIEWS:
-        remedy = f"set metrics.views={COMPAT_VIEWS}" if cameras is None else "this scene has too few cameras"
+        remedy = (
+            f"set metrics.views={COMPAT_VIEWS}"
+            if cameras is None
+            else "the scene has no more cameras, so set metrics.compat=false"
+        )
         raise UserError(f"metrics.compat=true needs {COMPAT_VIEWS} views, here are {len(views)}; {remedy}")
     return views
 
@@ -168,9 +173,7 @@ def run(cfg: DictConfig) -> int:
     generator = torch.Generator().manual_seed(cfg.seed)
 
     generating = cfg.scene.path is None
-    before = (
-        instantiate(cfg.scene.start, generator=generator) if generating else load_gaussians(cfg.scene.path)
-    )
+    before = build(cfg, "scene.start", generator=generator) if generating else load_gaussians(cfg.scene.path)
     cameras = None
     if source := cfg.scene.cameras:
         cameras = visible_cameras(load_cameras(source), before, source=source)

@@ -17,6 +17,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from gs_ssd.errors import UserError
 from gs_ssd.paths import CONFIGS
 
 GROUPS = ("scene", "prompt", "diffusion", "guidance", "timesteps", "render", "experiment")
@@ -49,10 +50,15 @@ def _value(overrides: Sequence[str], key: str) -> str | None:
 
 
 def expand(overrides: Sequence[str], *, cuda: bool) -> list[str]:
-    """Rewrite the short forms; `cuda` says whether a GPU is there for diffusion=auto and device=auto."""
+    """Rewrite the short forms; `cuda` says whether a GPU is there for diffusion=auto and device=auto.
+
+    Raises UserError where a group is given no choice, or several.
+    """
     expanded = []
     for override in overrides:
         key, equals, value = override.partition("=")
+        if key in GROUPS and (value.startswith("[") or (value in ("null", "") and key != "experiment")):
+            raise UserError(f"{override}: choose one of {', '.join(options(key))}")
         if equals and key in TEXTS:
             override = f"{key}={_quoted(value)}" if value not in ("null", "") else override
         if equals and key == "scene" and value not in options("scene") and _is_path(value):
@@ -84,12 +90,14 @@ def _is_path(value: str) -> bool:
 def explain(error: Exception, keys: Sequence[str]) -> str:
     """One line for a composition error: what is wrong and what exists. `keys` are the config's dotted keys."""
     message = str(error)
+    missing = re.search(r"Missing mandatory value: (prompt\.\w+)", message)
+    if missing:
+        return f'{missing[1]} is missing; say it in words, such as {missing[1]}="a photo of a clown"'
     group = re.search(r"(?:In '[^']*': )?Could not find '(\w+)/([^']*)'", message)
     if group and group[1] in GROUPS:
         known = options(group[1])
-        return (
-            f"no {group[1]} is called {group[2]!r}{_nearest(group[2], known)}; there are: {', '.join(known)}"
-        )
+        own = "; for words of your own use prompt.target=" if group[1] == "prompt" else ""
+        return f"no {group[1]} is called {group[2]!r}{_nearest(group[2], known)}; there are: {', '.join(known)}{own}"
     key = re.search(r"Could not override '([^']+)'", message) or re.search(
         r"Key '([^']+)' is not in struct", message
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import signal
 import sys
@@ -18,7 +19,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
@@ -93,9 +94,9 @@ def pick_device(name: str) -> torch.device:
 
 
 def build(cfg: DictConfig, group: str, **arguments: Any) -> Any:
-    """The object that the settings of `group` describe; `arguments` overrule them.
+    """The object that the settings of `group` and further `arguments` describe.
 
-    Raises UserError where a setting is no number and the class that `_target_` names declares one.
+    Raises UserError where a setting is no number (or true or false) and what `_target_` names declares one.
     """
     settings = OmegaConf.select(cfg, group)
     if settings is None:
@@ -105,7 +106,10 @@ def build(cfg: DictConfig, group: str, **arguments: Any) -> Any:
 
 
 def _check_numbers(settings: DictConfig, path: str) -> None:
-    declared = inspect.signature(get_class(settings._target_), eval_str=True).parameters
+    try:
+        declared = inspect.signature(get_object(settings._target_), eval_str=True).parameters
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{path}._target_={settings._target_}: there is nothing of this name") from error
     for name in map(str, settings):
         value = settings[name]
         if isinstance(value, DictConfig):
@@ -114,18 +118,22 @@ def _check_numbers(settings: DictConfig, path: str) -> None:
             kind = declared[name].annotation
             kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
             numbers = [k for k in kinds if k in (int, float)]
+            if kind is bool and not isinstance(value, bool):
+                raise UserError(f"{path}.{name}={value} must be true or false")
             if not numbers or (value is None and NoneType in kinds):
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float if float in numbers else int):
                 raise UserError(
                     f"{path}.{name}={value} must be a {'' if float in numbers else 'whole '}number"
                 )
+            if not math.isfinite(value):
+                raise UserError(f"{path}.{name}={value} must be a finite number")
 
 
 def check_whole_numbers(cfg: DictConfig, *names: str, least: int = 1) -> None:
-    """Raise UserError unless the settings are whole numbers of at least `least`."""
+    """Raise UserError unless the settings, by their dotted names, are whole numbers of at least `least`."""
     for name in names:
-        value = cfg[name]
+        value = OmegaConf.select(cfg, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise UserError(f"{name}={value} must be a whole number of at least {least}")
 
@@ -177,11 +185,13 @@ def launch(job: Callable[[DictConfig], int], config_name: str) -> int:
     if any(argument.startswith("-") for argument in overrides):  # Hydra's: --help, --cfg job, --multirun
         flags = [argument for argument in overrides if argument.startswith("-") or "=" not in argument]
         overrides = [argument for argument in overrides if argument not in flags]
-    overrides = expand(overrides, cuda=torch.cuda.is_available())
-    if not flags:
-        code = report_user_errors(lambda: check_composition(config_name, overrides))
-        if code:
-            return code
+    try:
+        overrides = expand(overrides, cuda=torch.cuda.is_available())
+        if not flags:
+            check_composition(config_name, overrides)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     sys.argv[1:] = flags + overrides
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)

@@ -41,9 +41,8 @@ from gs_ssd.prompts import check_target
 
 
 def build_guidance(cfg: DictConfig, prior: DiffusionPrior) -> Guidance:
-    """The guidance at the common scale `s`; raises UserError for one that only edits."""
-    scale = {} if cfg.s is None or "s" not in cfg.guidance else {"s": cfg.s}
-    guidance: Guidance = build(cfg, "guidance", **scale)
+    """The guidance, ready to run; raises UserError for one that only edits."""
+    guidance: Guidance = build(cfg, "guidance")
     guidance.prepare(prior)
     guidance.check_generation(prior)
     return guidance
@@ -70,9 +69,10 @@ def run(cfg: DictConfig) -> int:
         raise UserError(
             f"decomposition={cfg.decomposition} must be a list of timesteps, such as [300], or []"
         )
-    bad = [t for t in cfg.decomposition if t not in range(len(prior.schedule))]
+    last = len(prior.schedule) - 1
+    bad = [t for t in cfg.decomposition if not isinstance(t, int) or not 0 <= t <= last]
     if bad:
-        raise UserError(f"decomposition={bad} lies outside the timesteps 0 to {len(prior.schedule) - 1}")
+        raise UserError(f"decomposition={bad} must be timesteps, whole numbers from 0 to {last}")
     folder = make_output_dir(cfg.output_dir, scene="images/generated", prompt=cfg.prompt.name)
     negative = cfg.prompt.negative
     conditions = Conditions.encode(

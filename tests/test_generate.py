@@ -66,6 +66,7 @@ def test_a_ball_becomes_a_scene(guidance, monkeypatch, capsys, tmp_path):
         ("prompt.target=", "prompt.target is empty"),
         ("scene.start.count=2", "a blob of 2 Gaussians is too small"),
         ("scene.start.radius=-1", "needs radius > 0"),
+        ("scene.start.count=many", "scene.start.count=many must be a whole number"),
     ],
 )
 def test_what_cannot_be_generated(override, message, monkeypatch, capsys, tmp_path):

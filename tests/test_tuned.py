@@ -38,7 +38,22 @@ def test_the_published_numbers_stay_where_nothing_is_tuned():
 
 def test_a_users_value_wins():
     assert choose("blob", "embedded", "nfsd", "guidance.s=9").guidance.s == 9
-    assert choose("image", "embedded", "nfsd", "s=9").s == 9
+    assert choose("image", "embedded", "nfsd", "guidance.s=9").guidance.s == 9
+    assert choose("image", "embedded", "nfsd", "s=9").guidance.s == 9
+    for prior, s in (("embedded", 4), ("sd21", 7.5)):
+        assert choose("image", prior, "nfsd").guidance.s == s
+
+
+def test_the_prior_moves_the_bounds_of_uniform_and_linear_timesteps_alone():
+    for start, prior, rule, low in (
+        ("blob", "embedded", "linear", 0.02),
+        ("image", "embedded", "uniform", 0.02),
+        ("face", "embedded", "uniform", 0.2),
+        ("image", "embedded", "sqrt", 0.3),
+        ("face", "ip2p", "linear", 0.2),
+        ("face", "ip2p", "dreamtime", 0.02),
+    ):
+        assert choose(start, prior, "nfsd", f"timesteps={rule}").timesteps.ratio_min == low
 
 
 def test_a_scene_from_nothing_brings_its_rates_whatever_the_prior():

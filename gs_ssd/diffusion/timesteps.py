@@ -2,7 +2,7 @@
 
 A sampler maps (step i, num_steps N, the prior's noise schedule of T timesteps) to an integer timestep; `ratio_max` and
 `ratio_min` bound it as fractions of T. The annealed rules are deterministic and never increase, so an edit settles its
-layout before its details. They are tied to N, so they always end at the lower bound.
+layout before its details. They are tied to N, so they go all the way however many steps there are.
 """
 
 from __future__ import annotations

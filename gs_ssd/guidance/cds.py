@@ -85,6 +85,10 @@ class CDS(Guidance):
         patches: int = 256,
         patch_sizes: Sequence[int] = (1, 2),
     ) -> None:
+        if not isinstance(score, Guidance):
+            raise ValueError(f"score={score} must be the settings of a guidance, with a _target_")
+        if not isinstance(patch_sizes, Sequence) or not all(isinstance(size, int) for size in patch_sizes):
+            raise ValueError(f"patch_sizes={patch_sizes} must be a list of whole numbers, such as [1,2]")
         if not patch_sizes or min(patch_sizes) < 1 or patches < 1 or not tau > 0:
             raise ValueError(
                 f"patches={patches} and each of patch_sizes={list(patch_sizes)} must be at least 1, tau={tau} above 0"

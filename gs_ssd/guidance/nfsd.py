@@ -27,6 +27,8 @@ class NFSD(Guidance):
     negative_prompt = NEGATIVE_PROMPT
 
     def __init__(self, *, s: float = 7.5, uniform: bool = True, threshold: float = 0.2) -> None:
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold={threshold} must be a share of the timesteps, from 0 to 1")
         self.s, self.uniform, self.threshold = s, uniform, threshold
 
     def coefficients(self, t, schedule) -> dict[Branch, float]:

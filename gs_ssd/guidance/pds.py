@@ -25,6 +25,8 @@ class PDS(Guidance):
     name = "pds"
 
     def __init__(self, *, s: float = 100.0, stride: int = 2) -> None:
+        if stride < 1:
+            raise ValueError(f"stride={stride} must be at least 1")
         self.dds, self.stride = DDS(s=s), stride
 
     def factors(self, t: int, schedule: NoiseSchedule) -> tuple[float, float]:

@@ -148,6 +148,21 @@ def test_it_does_not_vanish_when_there_is_nothing_to_edit(prior):
     assert float(CDS(DDS())(prior, step.z, **arguments).abs().max()) > 1e-2
 
 
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"score": "ssd"}, "score=ssd must be the settings of a guidance"),
+        ({"patch_sizes": 2}, "patch_sizes=2 must be a list of whole numbers"),
+        ({"patch_sizes": [1.5]}, r"patch_sizes=\[1.5\] must be a list of whole numbers"),
+        ({"patch_sizes": []}, "must be at least 1"),
+        ({"patches": 0}, "patches=0 and each"),
+    ],
+)
+def test_settings_that_cannot_be(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        CDS(**{"score": DDS(), **arguments})
+
+
 def test_a_prior_without_attention_is_refused():
     with pytest.raises(UserError, match="stub prior has no self-attention in its up blocks"):
         CDS(DDS()).prepare(Stub())

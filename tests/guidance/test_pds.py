@@ -65,6 +65,8 @@ def test_golden_factors(t, psi, chi):
 def test_it_needs_an_earlier_timestep():
     with pytest.raises(ValueError, match="t = 0"):
         PDS().factors(0, Stub().schedule)
+    with pytest.raises(ValueError, match="stride=0 must be at least 1"):
+        PDS(stride=0)
 
 
 def test_it_vanishes_when_there_is_nothing_to_edit(same):

@@ -117,6 +117,7 @@ BAD = {
     "guidance.w_x=1": "no setting is called guidance.w_x",
     "guidance.w_t=much": "guidance.w_t=much must be a number",
     "guidance.w_t=null": "guidance.w_t=None must be a number",
+    "guidance.w_t=nan": "guidance.w_t=nan must be a finite number",
     "timesteps.ratio_min=low": "timesteps.ratio_min=low must be a number",
     "timesteps.ratio_max=7": "timesteps.ratio_min=0.02 must not exceed timesteps.ratio_max=7",
     "space=fourier": "space=fourier is none of latents, pixels",
@@ -141,7 +142,7 @@ def test_bad_input_is_one_line_and_exit_code_2(call, photo, tmp_path, override):
 
 
 def test_broken_numbers_exit_with_4_and_keep_what_was_there(call, photo, tmp_path):
-    code, _, complaints = edit(call, photo, tmp_path, "guidance=dds", "guidance.s=inf")
+    code, _, complaints = edit(call, photo, tmp_path, "guidance=dds", "guidance.s=1e39")
     assert code == 4
     assert complaints == [
         "error: the dds gradient is not finite at step 0 (t = 981); results are those so far"
@@ -178,7 +179,11 @@ def test_an_image_from_noise(call, tmp_path, guidance):
         ("guidance=cds", "guidance=cds edits what is there"),
         ("diffusion=tiny_ip2p", "edits an image, and there is none"),
         ("size=70", "size=70 is not divisible by 8; try size=72"),
-        ("decomposition=[1000]", "decomposition=[1000] lies outside"),
+        ("decomposition=[1000]", "decomposition=[1000] must be timesteps, whole numbers from 0 to 999"),
+        ("decomposition=[30.0]", "decomposition=[30.0] must be timesteps"),
+        ("s=much", "guidance.s=much must be a number"),
+        ("guidance.uniform=perhaps", "guidance.uniform=perhaps must be true or false"),
+        ("guidance.threshold=200", "threshold=200 must be a share of the timesteps, from 0 to 1"),
         ("decomposition=300", "decomposition=300 must be a list"),
         ("guidance.threshold=x", "guidance.threshold=x must be a number"),
         ("prompt.target=", "prompt.target is empty"),
