@@ -8,7 +8,19 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from gs_ssd.guidance import CSD, DDS, NFSD, PDS, SDS, SSD, SSDIP2P, Branch, DreamCatalyst, inject_gradient
+from gs_ssd.guidance import (
+    CSD,
+    DDS,
+    NFSD,
+    PDS,
+    SDS,
+    SSD,
+    SSDIP2P,
+    Branch,
+    DreamCatalyst,
+    DreamCatalystIP2P,
+    inject_gradient,
+)
 from gs_ssd.guidance.base import Step, predict
 from tests.guidance.stub import Case, Stub, assert_zero, make_case
 
@@ -52,7 +64,11 @@ def test_ip2p_coefficients():
 
 
 @pytest.mark.parametrize(
-    "guidance", [DDS(), CSD(), CSD(w_b=0), SSD(w_id=0), NFSD(), DreamCatalyst(chi=0), PDS(stride=1)]
+    "guidance",
+    [
+        *(DDS(), CSD(), CSD(w_b=0), SSD(w_id=0), NFSD(), DreamCatalyst(chi=0), PDS(stride=1)),
+        *(SSDIP2P(w_id=0), DreamCatalystIP2P(chi=0)),
+    ],
 )
 def test_a_constant_predictor_gives_nothing(constant_prior, guidance):
     assert_zero(make_case(constant_prior).g(guidance))

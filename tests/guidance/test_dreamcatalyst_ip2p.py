@@ -27,3 +27,4 @@ def test_an_unedited_image_feels_the_instruction_alone(ip2p):
     text = 7.5 * (ip2p.e("target", "target") - ip2p.e("target", "null"))
     assert_close(same.g(DreamCatalystIP2P()), weight * text)
     assert_zero(same.g(DreamCatalystIP2P(s_t=0)))
+    assert_zero(same.reworded(target="null").g(DreamCatalystIP2P()))
