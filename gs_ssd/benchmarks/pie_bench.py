@@ -24,6 +24,7 @@ from torch import Tensor
 
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
+from gs_ssd.image2d import load_image
 
 SIDE = 512
 MAPPING, IMAGES = "mapping_file.json", "annotation_images"
@@ -96,7 +97,7 @@ def encode_mask(mask: Tensor) -> list[int]:
 
 
 def load_pie_bench(folder: str | Path) -> list[PieItem]:
-    """All items in the file's order; everything but the pictures' pixels is checked. Raises UserError."""
+    """All items in the file's order, after a look at every picture. Raises UserError."""
     folder = Path(folder).expanduser()
     path = folder / MAPPING
     if not path.is_file():
@@ -117,7 +118,7 @@ def load_pie_bench(folder: str | Path) -> list[PieItem]:
     if missing:
         raise UserError(f"{len(missing)} of {len(items)} images are missing; the first is {missing[0]}")
     for item in items:
-        _check_size(item.image)
+        _check_picture(item.image)
     return items
 
 
@@ -181,15 +182,12 @@ def _belongs(entry: Mapping[str, Any], column: str, other: str) -> bool:
     }[other]
 
 
-def _check_size(path: Path) -> None:
-    try:
-        with Image.open(path) as image:
-            size = image.size
-    except Exception as error:  # a broken file raises many types
-        raise UserError(f"{path} is no image that can be read; PIE-Bench's are JPEG files") from error
-    if size != (SIDE, SIDE):
+def _check_picture(path: Path) -> None:
+    """Raise UserError unless the whole picture can be read and has the masks' size."""
+    height, width = load_image(path).shape[1:3]
+    if (width, height) != (SIDE, SIDE):
         raise UserError(
-            f"{path} has {size[0]}x{size[1]} pixels, its mask {SIDE}x{SIDE}; resize the image to that"
+            f"{path} has {width}x{height} pixels, its mask {SIDE}x{SIDE}; resize the image to that"
         )
 
 

@@ -63,7 +63,7 @@ def evaluate_pie_bench(
     Args:
         data: a PIE-Bench v1 folder; None: the embedded one, of the sample scenes.
         guidances: how to make each method anew, by name: some learn while they edit.
-        limit: at most this many pictures, evenly spread over the benchmark; None: all.
+        limit: at most this many pictures, evenly spread over those whose prompts differ; None: all.
         rate: step size of gradient descent on the latents; None: LATENT_RATE.
         clip, structure: folder or hub name of the CLIP model and of the ViT (facebook/dino-vitb8); None: the judge.
         lpips: measure LPIPS; where it can't be had its column stays empty and a line says what is missing.
@@ -75,7 +75,8 @@ def evaluate_pie_bench(
     folder, source = Path(output_dir).expanduser(), Path(data).expanduser() if data else EMBEDDED
     if not guidances:
         raise UserError("no guidance to evaluate; name some, such as guidances=[ssd,dds]")
-    items = spread(load_pie_bench(source), limit)
+    items, left_out = with_an_edit(load_pie_bench(source))
+    items = spread(items, limit)
     edit = Editor(prior, timesteps, steps=steps, rate=rate or LATENT_RATE, seed=seed)
     for make in guidances.values():
         make().prepare(prior)
@@ -87,7 +88,9 @@ def evaluate_pie_bench(
         | {"steps": steps, "rate": edit.rate, "seed": seed}
         | dict(settings or {}),
     )
-    notes = _notes(data, prior, clip, structure)
+    for note in left_out:
+        print(f"warning: {note}", file=sys.stderr)
+    notes = [*left_out, *_notes(data, prior, clip, structure)]
     device, distance = prior.embed([""]).device, None
     if lpips:
         try:
@@ -167,6 +170,20 @@ class Editor:
             trouble = str(error)
             tqdm.write(f"warning: {item.key}: {trouble}; the result is that so far")
         return image.picture(), {"steps_done": steps_done, "error": trouble}
+
+
+def with_an_edit(items: Sequence[PieItem]) -> tuple[list[PieItem], list[str]]:
+    """The items whose prompts differ by more than case, and a note on the others, if any.
+
+    Raises UserError where no item's do.
+    """
+    same = [item.key for item in items if item.source.lower() == item.target.lower()]
+    if len(same) == len(items):
+        raise UserError(
+            f"entry {same[0]}: editing_prompt equals original_prompt, so there is nothing to edit, as in all entries"
+        )
+    note = f"Left out, because editing_prompt equals original_prompt: {', '.join(same)}."
+    return [item for item in items if item.key not in same], [note] * bool(same)
 
 
 def spread(items: Sequence[PieItem], limit: int | None) -> list[PieItem]:

@@ -236,6 +236,16 @@ def test_an_image_that_is_none(tmp_path):
         load_pie_bench(tmp_path)
 
 
+def test_an_image_that_was_cut_off(tmp_path):
+    write(tmp_path, {"1": entry("a.jpg")})
+    path = tmp_path / "annotation_images/a.jpg"
+    path.write_bytes(path.read_bytes()[:-500])
+    with Image.open(path) as header:
+        assert header.size == (512, 512)
+    with pytest.raises(UserError, match=r"a\.jpg is no image that can be read"):
+        load_pie_bench(tmp_path)
+
+
 @pytest.mark.parametrize("size", [(640, 512), (256, 256)])
 def test_an_image_of_another_size_than_its_mask(tmp_path, size):
     write(tmp_path, {"1": entry("a.jpg")}, size=size)

@@ -105,6 +105,24 @@ def test_a_missing_instruction_is_said_before_any_work(tmp_path):
     assert len(evaluate(data, prior, tmp_path / "out", {"ip2p": SSDIP2P}, steps=1, limit=1)) == 1
 
 
+def test_an_entry_without_an_edit_is_left_out(prior, tmp_path, capsys):
+    same = entry(
+        "b.jpg", original_prompt="A [round] cake on a table", editing_prompt="a round  cake on a [table]"
+    )
+    data = write(tmp_path / "pie", {"200": same, "300": entry("a.jpg")})
+    rows = evaluate(data, prior, tmp_path / "out", steps=1, limit=1)
+    assert [row["key"] for row in rows] == ["300"]
+    note = "Left out, because editing_prompt equals original_prompt: 200."
+    assert f"warning: {note}" in capsys.readouterr().err.splitlines()
+    assert note in (tmp_path / "out/results.md").read_text()
+    write(data, {"200": same})
+    with pytest.raises(
+        UserError, match="entry 200: editing_prompt equals original_prompt, so there is nothing"
+    ):
+        evaluate(data, prior, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_what_it_writes(data, prior, tmp_path):
     rows = evaluate(data, prior, tmp_path, steps=2)
     results = json.loads((tmp_path / "results.json").read_text())
