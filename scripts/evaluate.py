@@ -37,6 +37,7 @@ from gs_ssd.paths import CONFIGS
 from gs_ssd.scene.datasets import load_cameras
 from scripts.evaluation.images import evaluate_images
 from scripts.evaluation.report import (
+    colour_rates,
     prompt_table,
     table,
     target_lines,
@@ -90,7 +91,7 @@ def variants(cfg: DictConfig) -> dict[str, list[str]]:
         known = {name: list(settings) for name, settings in (cfg.variants or cfg.methods).items()}
     if cfg.guidance == "all":
         return known
-    chosen = [cfg.guidance] if isinstance(cfg.guidance, str) else list(cfg.guidance)
+    chosen = list(cfg.guidance) if isinstance(cfg.guidance, ListConfig) else [cfg.guidance]
     if not (cfg.sweep or cfg.variants):
         known |= {name: [f"guidance={name}"] for name in options("guidance") if name not in known}
     unknown = [name for name in chosen if name not in known]
@@ -257,16 +258,17 @@ def markdown(
     config = runs[0].config
     columns = [c for c in cfg.columns if any(row.get(c) is not None for row in rows)] or list(cfg.columns)
     threads = max((os.cpu_count() or 1) // cfg.jobs, 1)
+    captured = any(run.config["scene"]["cameras"] for run in runs)  # and may have fewer views
     lines = [
         f"# {cfg.title}",
         "",
         f"{len(rows)} of {len(runs)} runs; each {config['steps']} steps of {config['views_per_step']} view(s), "
         f"timesteps {config['timesteps']['_target_'].rpartition('.')[2]}, seed {config['seed']}, colours' rate "
-        f"{runs[0].config['optimizer']['rates']['sh0'] / runs[0].rate:g} × the row's; metrics over "
-        f"{config['metrics']['views']} random views; prior {config['diffusion'].get('name')}; "
+        f"the settings' × {', '.join(f'{rate:g}' for rate in cfg.rates)}; metrics over "
+        f"{'up to ' * captured}{config['metrics']['views']} random views; prior {config['diffusion'].get('name')}; "
         f"{os.cpu_count()} cores, {cfg.jobs} process(es) of {threads} thread(s).",
         "",
-        *variant_table(rows, columns, rates),
+        *variant_table(rows, columns, colour_rates(runs)),
     ]
     if cfg.published:
         lines += ["", cfg.published.note, "", *table(cfg.published.headings, cfg.published.rows)]

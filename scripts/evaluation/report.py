@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -29,16 +31,16 @@ COLUMNS: dict[str, tuple[str, int, float]] = {
     "clip_source_similarity": ("CLIP sim to source ↑", 3, 1),
     "clip_direction_consistency": ("direction consistency ↑", 3, 1),
     "retrieval_top1": ("retrieval ↑", 2, 1),
-    "source_psnr": ("source dB ↑", 1, 1),
-    "background_psnr": ("background dB ↑", 1, 1),
+    "source_psnr": ("source kept, dB ↑", 1, 1),
+    "background_psnr": ("background, dB ↑", 1, 1),
     "background_ssim": ("background SSIM ↑", 3, 1),
     "background_lpips": ("background LPIPS ↓", 4, 1),
-    "unedited_psnr": ("unedited dB ↑", 1, 1),
-    "view_consistency": ("view consistency dB ↑", 1, 1),
-    "bright_spots": ("bright spots % ↓", 2, 100),
+    "unedited_psnr": ("unedited parts, dB ↑", 1, 1),
+    "view_consistency": ("view consistency, dB ↑", 1, 1),
+    "bright_spots": ("bright spots, % ↓", 2, 100),
     "seconds": ("seconds", 1, 1),
-    "seconds_per_step": ("s/step", 3, 1),
-    "evaluations_per_step": ("UNet evaluations/step", 2, 1),
+    "seconds_per_step": ("s per step", 3, 1),
+    "evaluations_per_step": ("UNet evaluations per step", 2, 1),
 }
 TILE = 128  # pixels of a picture on a page
 
@@ -59,16 +61,29 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return lines + [f"| {' | '.join(row)} |" for row in rows]
 
 
-def variant_table(rows: Sequence[dict], columns: Sequence[str], rates: Mapping[str, float]) -> list[str]:
+def colour_rates(runs: Sequence[Run]) -> dict[str, str]:
+    """Each variant's learning rate of the colours; several, where scenes have their own."""
+    rates = [(run.variant, f"{run.config['optimizer']['rates']['sh0']:g}") for run in runs]
+    return {
+        variant: ", ".join(dict.fromkeys(rate for name, rate in rates if name == variant))
+        for variant, _ in rates
+    }
+
+
+def variant_table(rows: Sequence[dict], columns: Sequence[str], rates: Mapping[str, str]) -> list[str]:
     """A line per variant: its rate and the means over its runs."""
     lines = []
+    most = max(Counter(row["variant"] for row in rows).values(), default=0)
     for variant, rate in rates.items():
         own = [row for row in rows if row["variant"] == variant]
-        diverged = sum(row["diverged"] for row in own)
-        name = f"{variant} ({diverged} of {len(own)} runs broke off)" if diverged else variant
+        name = variant
+        if diverged := sum(row["diverged"] for row in own):
+            name += f" ({diverged} of {len(own)} runs broke off)"
+        elif len(own) < most:  # the evaluation is still going on
+            name += f" ({len(own)} of {most} runs)"
         cells = [shown(mean(own, column), column) for column in columns]
-        lines.append([name, f"{rate:g}", str(len(own)), *cells])
-    return table(["", "rate ×", "runs", *(COLUMNS[column][0] for column in columns)], lines)
+        lines.append([name, rate, *cells])
+    return table(["", "rate", *(COLUMNS[column][0] for column in columns)], lines)
 
 
 def prompt_table(rows: Sequence[dict], column: str, variants: Sequence[str]) -> list[str]:
@@ -119,9 +134,15 @@ def target_lines(
 
 @torch.no_grad()
 def pictures(run: Run, *, of: str = "edit", count: int = 2) -> Tensor:
-    """Views [count, TILE, TILE, 3] of a run's edit or of its "source", from the front and on around."""
+    """Views [count, TILE, TILE, 3] of a run's edit or of its "source", from the front and on around.
+
+    The source of a scene without a file is the random ball that the run began with.
+    """
     scene = OmegaConf.create(run.config).scene
-    source = load_gaussians(scene.path)
+    if scene.path is None:
+        source = instantiate(scene.start, generator=torch.Generator().manual_seed(run.config["seed"]))
+    else:
+        source = load_gaussians(scene.path)
     shown_scene = source if of == "source" else load_gaussians(run.folder / "edited.ply")
     cameras = load_cameras(scene.cameras) if scene.cameras else None
     frame = locate(source, up=scene.up, center=scene.center, radius=scene.radius, cameras=cameras)
@@ -158,17 +179,21 @@ def _by_variant(runs: Sequence[Run]) -> list[tuple[str, Tensor]]:
     prompts = list(dict.fromkeys(run.case.prompt for run in runs))
     source = torch.ones(2 * len(prompts), TILE, TILE, 3)
     source[:2] = pictures(runs[0], of="source")
-    rows = [(f"source; below it, from the left: {', '.join(prompts)}", source)]
+    rows = [(f"{_source_name(runs[0])}; below it, from the left: {', '.join(prompts)}", source)]
     for variant in dict.fromkeys(run.variant for run in runs):
         by_prompt = {run.case.prompt: run for run in runs if run.variant == variant}
         rows.append((variant, torch.cat([pictures(by_prompt[prompt]) for prompt in prompts])))
     return rows
 
 
+def _source_name(run: Run) -> str:
+    return "source" if run.config["scene"]["path"] else "a random ball"
+
+
 def _in_rows(runs: Sequence[Run], per_row: int) -> list[tuple[str, Tensor]]:
     source = torch.ones(per_row, TILE, TILE, 3)
     source[:1] = pictures(runs[0], of="source")[:1]
-    rows = [("source", source)]
+    rows = [(_source_name(runs[0]), source)]
     for start in range(0, len(runs), per_row):
         some = runs[start : start + per_row]
         label = "  |  ".join(run.variant for run in some)

@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 import train
 from gs_ssd.command_line import options
 from gs_ssd.errors import UserError
-from gs_ssd.paths import CONFIGS, DATA
+from gs_ssd.paths import CONFIGS, DATA, ROOT
 from gs_ssd.scene import find_frame, orbit, save_gaussians
 from scripts.evaluate import (
     FOLDER,
@@ -30,7 +30,14 @@ from scripts.evaluate import (
     variants,
 )
 from scripts.evaluation.images import measures
-from scripts.evaluation.report import prompt_table, target_lines, trend_lines, variant_table
+from scripts.evaluation.report import (
+    colour_rates,
+    pictures,
+    prompt_table,
+    target_lines,
+    trend_lines,
+    variant_table,
+)
 from scripts.evaluation.runs import Case, compose_resolved, plan
 from tests.scene.layouts import transforms
 from tests.synthetic import random_gaussians
@@ -101,6 +108,7 @@ def test_a_rate_scales_the_colours(ball, tmp_path):
     sh0 = [run.config["optimizer"]["rates"]["sh0"] for run in runs]
     assert sh0 == pytest.approx([0.01, 0.005, 0.01])
     assert len({run.folder for run in runs}) == 3
+    assert colour_rates(runs) == {"ssd": "0.01", "dds": "0.005, 0.01"}
 
 
 def test_a_pair_is_composed_as_a_whole(ball, tmp_path):
@@ -199,6 +207,7 @@ def test_results_of_a_grid(evaluated):
     assert all(row["rate"] == results["rates"][row["variant"]] for row in results["rows"])
     assert all(row["evaluations_per_step"] == 4 for row in results["rows"])
     text = (folder / "results.md").read_text()
+    assert "metrics over up to 20 random views" in text  # a capture may have fewer cameras
     assert "| ssd |" in text and "| SSD | 0.1846 | 0.0773 | 41.81 |" in text
     for page in ("person", "bear"):
         Image.open(folder / f"{page}.png").verify()
@@ -275,16 +284,29 @@ ROWS = [
 
 
 def test_tables():
-    lines = variant_table(ROWS, ["source_psnr", "bright_spots"], {"a": 1.0, "b": 0.5})
-    assert lines[2:] == ["| a (1 of 2 runs broke off) | 1 | 2 | 25.0 | 2.00 |", "| b | 0.5 | 1 | 26.0 | - |"]
+    lines = variant_table(ROWS, ["source_psnr", "bright_spots"], {"a": "0.02", "b": "0.01"})
+    assert lines[2:] == [
+        "| a (1 of 2 runs broke off) | 0.02 | 25.0 | 2.00 |",
+        "| b (1 of 2 runs) | 0.01 | 26.0 | - |",
+    ]
     assert prompt_table(ROWS, "source_psnr", ["a", "b"])[2:] == ["| a | 20.0 | 30.0 |", "| b | 26.0 | - |"]
+
+
+def test_the_methods_table_has_the_columns_of_its_page():
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    section = page.partition("\n## Methods compared\n")[2]
+    shown = next(line for line in section.splitlines() if line.startswith("|"))
+    heading, *_ = variant_table([], composed(["experiment=embedded_benchmark"]).columns, {})
+    assert [cell.strip(" ↑↓") for cell in heading.split("|")] == [
+        cell.strip(" ↑↓") for cell in shown.split("|")
+    ]
 
 
 def test_trends_and_targets():
     def verdict(*grows: str, metric: str = "source_psnr") -> str:
         return trend_lines(ROWS, [{"claim": "c", "metric": metric, "grows": grows}])[0]
 
-    assert verdict("a", "b").startswith("* c: holds (source dB ↑ a: 25.0, b: 26.0)")
+    assert verdict("a", "b").startswith("* c: holds (source kept, dB ↑ a: 25.0, b: 26.0)")
     assert "**does not hold**" in verdict("b", "a") and "**does not hold**" in verdict("a", "a")
     assert "not measured" in verdict("a", "b", metric="bright_spots")
     target = {"claim": "kept", "metric": "source_psnr", "prompts": ["clown"], "at_least": 25}
@@ -295,12 +317,16 @@ def test_trends_and_targets():
 BAD = {
     "experiment=nope": "no experiment is called 'nope'; there are: embedded_benchmark",
     "guidance=sdd": "guidance=sdd is none of: all, ssd",
+    "guidance=null": "guidance=None is none of: all, ssd",
+    "guidance=5": "guidance=5 is none of: all, ssd",
     "stepz=3": "no setting is called stepz (did you mean steps?)",
     "rates=[0]": r"rates=[0] must be numbers above 0",
     "rates=fast": "rates=fast must be numbers above 0",
     "jobs=0": "jobs=0 must be a whole number",
     "data=/nowhere": "data=/nowhere: no such folder",
     "overrides=[stepp=3]": "no setting is called stepp",
+    "overrides=[guidance=null]": "guidance=null",
+    "overrides=[timesteps=5]": "timesteps=5",
     "scenes=[fase]": "no scene is called 'fase' (did you mean face?)",
     "prompts=clown": "prompts=clown must be a list",
     "overrides=seed=1": "overrides=seed=1 must be a list of settings",
@@ -409,6 +435,29 @@ def test_a_judge_that_is_missing_is_noted(captures, tmp_path, capsys):
     assert note in capsys.readouterr().out
     log = next((tmp_path / "out").rglob("log.txt")).read_text()
     assert "no CLIP metrics" in log
+
+
+def test_a_scene_that_is_generated(tmp_path):
+    """It has no file: the page shows the ball that it grew from."""
+    overrides = [*FAST[:3], *FAST[4:], "scene.start.count=500", "seed=3"]
+    arguments = [
+        "experiment=embedded_benchmark",
+        "scenes=[blob]",
+        "prompts=[clown]",
+        "guidance=[nfsd]",
+        "rates=[1]",
+        "steps=2",
+        f"overrides=[{','.join(overrides)}]",
+        f"output_dir={tmp_path}",
+    ]
+    cfg = composed(arguments)
+    assert evaluate(cfg) == 0
+    Image.open(tmp_path / "blob.png").verify()
+    assert "metrics over 3 random views" in (tmp_path / "results.md").read_text()
+    common = [*cfg.settings, *cfg.sample_settings, "steps=2", *overrides]
+    (run,) = plan(variants(cfg), cases(cfg), rates={"nfsd": [1.0]}, common=common, folder=tmp_path)
+    ball, grown = pictures(run, of="source"), pictures(run)
+    assert 0 < (ball - grown).abs().max() < 0.05  # two steps from it
 
 
 def test_a_judge_that_measured_needs_no_note(evaluated):
