@@ -13,8 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-# Idle OpenMP threads spin for about 0.1 ms, then sleep: without it every small operation waits for a thread to wake up,
-# and with libgomp's default two processes on the same cores starve each other.
+# Idle OpenMP threads spin for about 0.1 ms, then sleep. If they slept at once, every small operation would wait for
+# them to wake up; at libgomp's default, two processes on the same cores starve each other.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import torch

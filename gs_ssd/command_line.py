@@ -31,6 +31,8 @@ TEXTS = (
     "prompt.negative",
     "output_dir",
 )
+# What Hydra reads as nothing, a truth, a number, a list or a mapping.
+NO_NAME = re.compile(r"(null|true|false|nan|inf|[-+]?\.?\d[\d._e+-]*|[\[{].*)?", re.IGNORECASE)
 
 
 def options(group: str) -> list[str]:
@@ -52,13 +54,11 @@ def _value(overrides: Sequence[str], key: str) -> str | None:
 def expand(overrides: Sequence[str], *, cuda: bool) -> list[str]:
     """Rewrite the short forms; `cuda` says whether a GPU is there for diffusion=auto and device=auto.
 
-    Raises UserError where a group is given no choice, or several.
+    Raises UserError where a group is given no name.
     """
     expanded = []
     for override in overrides:
         key, equals, value = override.partition("=")
-        if key in GROUPS and (value.startswith("[") or (value in ("null", "") and key != "experiment")):
-            raise UserError(f"{override}: choose one of {', '.join(options(key))}")
         if equals and key in TEXTS:
             override = f"{key}={_quoted(value)}" if value not in ("null", "") else override
         if equals and key == "scene" and value not in options("scene") and _is_path(value):
@@ -66,6 +66,8 @@ def expand(overrides: Sequence[str], *, cuda: bool) -> list[str]:
         if equals and key == "diffusion" and value not in options("diffusion") and _is_path(value):
             expanded.append("diffusion=folder")
             override = f"diffusion.path={_quoted(value)}"
+        elif equals and key in GROUPS and NO_NAME.fullmatch(value) and override != "experiment=null":
+            raise UserError(f"{override}: choose one of {', '.join(options(key))}")
         expanded.append(override)
     if _value(expanded, "scene.path") is not None and _value(expanded, "scene") is None:
         expanded.insert(0, "scene=file")

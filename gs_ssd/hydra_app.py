@@ -170,11 +170,7 @@ def check_composition(config_name: str, overrides: list[str]) -> None:
         try:
             cfg = compose(config_name, overrides=overrides)
             OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-        except (
-            HydraException,
-            OmegaConfBaseException,
-            ValueError,
-        ) as error:  # a choice that is a number: ValueError
+        except (HydraException, OmegaConfBaseException) as error:
             config = cast(dict[str, Any], OmegaConf.to_container(compose(config_name), resolve=False))
             raise UserError(explain(error, dotted_keys(config))) from error
         finally:

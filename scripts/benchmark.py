@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # see train.py
+
 import torch
 
 from gs_ssd.render import rasterization, render

@@ -197,6 +197,8 @@ BAD = {
     "prompt=a_red_apple": "for words of your own use prompt.target=",
     "guidance=[ssd,dds]": "guidance=[ssd,dds]: choose one of cds, csd, dds",
     "guidance=null": "guidance=null: choose one of",
+    "guidance=1.5e2": "guidance=1.5e2: choose one of",
+    "timesteps=5": "timesteps=5: choose one of",
     "guidance._target_=ssd": "guidance._target_=ssd: there is nothing of this name",
     "metrics.among=[clwn]": "metrics.among: no prompt is called 'clwn'",
     "prompt.target=" + "word " * 500: "500 words",

@@ -54,7 +54,7 @@ class LoraTwin:
         self.twin.unet = unet
         self.optimizer = torch.optim.AdamW(self.parameters, lr=lr)
 
-    def predict(self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None = None) -> Tensor:
+    def predict(self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None) -> Tensor:
         """ε-prediction [B, C, h, w] with the adapters, conditions as the prior takes them; no gradient."""
         return self.twin.predict(z_t, t, text, image)
 

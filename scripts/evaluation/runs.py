@@ -153,8 +153,6 @@ def compose_resolved(overrides: tuple[str, ...], name: str = "train") -> dict[st
         except (HydraException, OmegaConfBaseException) as error:
             known = OmegaConf.to_container(compose(name, overrides=["diffusion=embedded"]), resolve=False)
             raise UserError(explain(error, dotted_keys(known))) from error  # type: ignore[arg-type]
-        except ValueError as error:  # a group's choice that is no name; Hydra doesn't say which
-            raise UserError(f"{' '.join(str(error).split())}; the settings: {' '.join(overrides)}") from error
         finally:
             GlobalHydra.instance().clear()
 
