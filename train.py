@@ -22,14 +22,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from tqdm import tqdm
 
-from gs_ssd.command_line import options
-from gs_ssd.diffusion.prior import DiffusionPrior
-from gs_ssd.edit.loop import StepReport, edit
-from gs_ssd.edit.optimizer import SceneOptimizer
-from gs_ssd.edit.view_prompts import ViewPrompts
-from gs_ssd.errors import NonFiniteError, UserError
-from gs_ssd.guidance import Conditions, Guidance
-from gs_ssd.hydra_app import (
+from gs_ssd.assets import CONFIGS
+from gs_ssd.cli.app import (
     EXIT_NO_EDIT,
     EXIT_NOT_FINITE,
     StopOnInterrupt,
@@ -38,20 +32,27 @@ from gs_ssd.hydra_app import (
     launch,
     pick_device,
 )
+from gs_ssd.cli.shorthands import options
+from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.edit.loop import StepReport, edit
+from gs_ssd.edit.trainable import SceneOptimizer
+from gs_ssd.edit.view_prompts import ViewPrompts
+from gs_ssd.errors import NonFiniteError, UserError
+from gs_ssd.guidance import Conditions, Guidance
 from gs_ssd.metrics.clip import COMPAT_VIEWS, Clip
 from gs_ssd.metrics.edit import PURE, edit_metrics
 from gs_ssd.metrics.lpips import Lpips
 from gs_ssd.metrics.view_consistency import warp_psnr
-from gs_ssd.output.manifest import environment, peak_memory_mb, sha256, write_json
-from gs_ssd.output.results import Videos, make_output_dir, write_results
-from gs_ssd.paths import CONFIGS
-from gs_ssd.prompts import check_prompts, check_target
 from gs_ssd.render import Render, render
 from gs_ssd.render.coverage import coverage
+from gs_ssd.results.manifest import environment, peak_memory_mb, sha256, write_json
+from gs_ssd.results.scene import Videos, make_output_dir, write_results
 from gs_ssd.scene import Cameras, Gaussians, SceneFrame, load_gaussians
 from gs_ssd.scene.datasets import load_cameras, visible_cameras
+from gs_ssd.scene.frame import locate
 from gs_ssd.scene.parts import PARTS, load_parts
-from gs_ssd.scene.setup import camera_extent, locate, training_views, turntable
+from gs_ssd.scene.views import camera_extent, training_views, turntable
+from gs_ssd.session.prompts import check_prompts, check_target
 
 
 def check_settings(cfg: DictConfig, prior: DiffusionPrior, guidance: Guidance) -> int:

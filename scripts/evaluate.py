@@ -30,15 +30,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from gs_ssd.command_line import dotted_keys, explain, options
+from gs_ssd.assets import CONFIGS
+from gs_ssd.cli.app import check_whole_numbers, report_user_errors
+from gs_ssd.cli.shorthands import dotted_keys, explain, options
 from gs_ssd.errors import UserError
-from gs_ssd.files import atomic_path
-from gs_ssd.hydra_app import check_whole_numbers, report_user_errors
-from gs_ssd.output.manifest import environment, write_json
-from gs_ssd.paths import CONFIGS
-from gs_ssd.scene.datasets import load_cameras
-from scripts.evaluation.images import evaluate_images
-from scripts.evaluation.report import (
+from gs_ssd.evaluation.images import evaluate_images
+from gs_ssd.evaluation.runs import Case, Run, do, plan
+from gs_ssd.evaluation.tables import (
     colour_rates,
     prompt_table,
     table,
@@ -47,7 +45,9 @@ from scripts.evaluation.report import (
     variant_table,
     write_pages,
 )
-from scripts.evaluation.runs import Case, Run, do, plan
+from gs_ssd.files import atomic_path
+from gs_ssd.results.manifest import environment, write_json
+from gs_ssd.scene.datasets import load_cameras
 
 FOLDER = CONFIGS / "evaluate"
 # What captures hold that is no splat: the trainers' inputs, and COLMAP's dense reconstructions.

@@ -20,11 +20,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from gs_ssd.diffusion.prior import DiffusionPrior
-from gs_ssd.errors import UserError
-from gs_ssd.guidance import Conditions, Guidance
-from gs_ssd.guidance.nfsd import NEGATIVE_PROMPT
-from gs_ssd.hydra_app import (
+from gs_ssd.cli.app import (
     EXIT_NOT_FINITE,
     build,
     check_positive,
@@ -33,11 +29,16 @@ from gs_ssd.hydra_app import (
     launch,
     pick_device,
 )
-from gs_ssd.image2d import LatentImage, distil, save_image
-from gs_ssd.image2d.results import Strip, manifest, save_decomposition
-from gs_ssd.output.manifest import sha256, write_json
-from gs_ssd.output.results import make_output_dir
-from gs_ssd.prompts import check_target
+from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.edit.image import LatentImage, distil
+from gs_ssd.errors import UserError
+from gs_ssd.guidance import Conditions, Guidance
+from gs_ssd.guidance.nfsd import NEGATIVE_PROMPT
+from gs_ssd.results.image import Strip, manifest, save_decomposition
+from gs_ssd.results.image_files import save_image
+from gs_ssd.results.manifest import sha256, write_json
+from gs_ssd.results.scene import make_output_dir
+from gs_ssd.session.prompts import check_target
 
 
 def build_guidance(cfg: DictConfig, prior: DiffusionPrior) -> Guidance:

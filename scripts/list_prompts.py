@@ -7,8 +7,8 @@ import textwrap
 
 from omegaconf import OmegaConf
 
-from gs_ssd.command_line import options
-from gs_ssd.paths import CONFIGS, PRIOR
+from gs_ssd.assets import CONFIGS, PRIOR
+from gs_ssd.cli.shorthands import options
 
 
 def main() -> None:

@@ -7,21 +7,22 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gs_ssd"
 
+BASE = {"errors", "files"}
+CORE = {*BASE, "scene", "render", "diffusion", "guidance", "edit"}
 MAY_IMPORT = {
-    "scene": {"errors", "files", "scene"},
-    "render": {"errors", "scene", "render"},
-    "diffusion": {"errors", "diffusion"},
-    "guidance": {"errors", "diffusion", "guidance"},
-    "metrics": {"errors", "metrics", "diffusion"},
-    "benchmarks": {
-        *("errors", "files", "paths", "diffusion", "guidance"),
-        *("image2d", "metrics", "output", "benchmarks"),
-    },
-    "edit": {"errors", "scene", "render", "diffusion", "guidance", "edit"},
-    "image2d": {"errors", "files", "diffusion", "guidance", "image2d", "output"},
-    "output": {"errors", "files", "scene", "render", "edit", "output", "metrics"},
+    "scene": {*BASE, "scene"},
+    "render": {*BASE, "scene", "render"},
+    "diffusion": {*BASE, "diffusion"},
+    "guidance": {*BASE, "diffusion", "guidance"},
+    "metrics": {*BASE, "diffusion", "metrics"},
+    "edit": CORE,
+    "results": {*CORE, "metrics", "results"},
+    "session": {*CORE, "assets", "metrics", "results", "session"},
+    "evaluation": {*CORE, "assets", "metrics", "results", "session", "cli", "evaluation"},
+    "cli": {*CORE, "assets", "metrics", "results", "session", "evaluation", "cli"},
 }
-DESIGNATED = {"gsplat": {"render", "edit"}, "diffusers": {"diffusion"}, "hydra": set(), "omegaconf": set()}
+HYDRA = {"cli", "evaluation"}
+DESIGNATED = {"gsplat": {"render", "edit"}, "diffusers": {"diffusion"}, "hydra": HYDRA, "omegaconf": HYDRA}
 
 
 def imported_modules(path: Path) -> set[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from gs_ssd.edit.optimizer import SceneOptimizer
+from gs_ssd.edit.trainable import SceneOptimizer
 
 MAX_WEIGHT = 10.0
 

@@ -11,7 +11,7 @@ import torch
 from gsplat.strategy.ops import duplicate, remove, split
 from torch import Tensor
 
-from gs_ssd.edit.optimizer import SceneOptimizer
+from gs_ssd.edit.trainable import SceneOptimizer
 
 
 class Densifier:

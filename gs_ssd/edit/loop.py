@@ -19,7 +19,7 @@ from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.timesteps import TimestepSampler
 from gs_ssd.edit.anchors import Anchors
 from gs_ssd.edit.densify import Densifier
-from gs_ssd.edit.optimizer import SceneOptimizer
+from gs_ssd.edit.trainable import SceneOptimizer
 from gs_ssd.errors import NonFiniteError
 from gs_ssd.guidance import Conditions, Guidance, inject_gradient
 from gs_ssd.render import Render

@@ -11,9 +11,9 @@ from torch import Tensor, cat
 
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.guidance import Conditions
-from gs_ssd.scene.bounds import SceneFrame
 from gs_ssd.scene.cameras import Cameras
-from gs_ssd.scene.orbit import azimuths
+from gs_ssd.scene.frame import SceneFrame
+from gs_ssd.scene.views import azimuths
 
 FRONT, SIDE, BEHIND = 25.0, (65.0, 115.0), 135.0  # degrees from the front; between them no words fit
 

@@ -5,7 +5,7 @@ The CPU backend reads in the order `projection`, `harmonics`, `tiles`, `composit
 on top of `simd` (16-lane vectors for numba) and `threads`.
 """
 
-from .rasterization import rasterization
-from .renderer import Render, render
+from gs_ssd.render.rasterization import rasterization
+from gs_ssd.render.renderer import Render, render
 
 __all__ = ["Render", "rasterization", "render"]

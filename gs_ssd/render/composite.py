@@ -20,7 +20,7 @@ import math
 
 import numpy as np
 
-from .simd import (
+from gs_ssd.render.simd import (
     LANES,
     aligned,
     exp2,
@@ -39,8 +39,8 @@ from .simd import (
     splat,
     store,
 )
-from .threads import GRAIN, parallel
-from .tiles import (
+from gs_ssd.render.threads import GRAIN, parallel
+from gs_ssd.render.tiles import (
     BLOCK,
     BLOCKS,
     CHANNELS,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch.autograd.function import once_differentiable
 
-from . import composite, harmonics, projection, tiles
-from .threads import run
+from gs_ssd.render import composite, harmonics, projection, tiles
+from gs_ssd.render.threads import run
 
 _MANY = 2048  # Gaussians whose projection is worth handing over
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .simd import (
+from gs_ssd.render.simd import (
     LANES,
     fill_lanes,
     fma,
@@ -23,7 +23,7 @@ from .simd import (
     sqrt,
     store,
 )
-from .threads import GRAIN, parallel
+from gs_ssd.render.threads import GRAIN, parallel
 
 MAX_DEGREE = 3
 _BASES = (MAX_DEGREE + 1) ** 2

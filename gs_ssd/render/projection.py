@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .simd import (
+from gs_ssd.render.simd import (
     LANES,
     ceil,
     fill_lanes,
@@ -33,7 +33,7 @@ from .simd import (
     splat,
     sqrt,
 )
-from .threads import GRAIN, parallel
+from gs_ssd.render.threads import GRAIN, parallel
 
 ALPHA_MIN = 1 / 255
 MAX_EXTENT = 3.33  # standard deviations; exp(-3.33² / 2) is just below 1/255

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import cpu
-from .harmonics import MAX_DEGREE
+from gs_ssd.render import cpu
+from gs_ssd.render.harmonics import MAX_DEGREE
 
 RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
 
@@ -74,7 +74,7 @@ def rasterization(
         )
 
     if means.is_cuda:
-        from . import cuda  # a machine without CUDA need not load gsplat
+        from gs_ssd.render import cuda  # a machine without CUDA need not load gsplat
 
         backend = cuda.rasterization
     else:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..scene.cameras import Cameras
-from ..scene.gaussians import Gaussians
-from .rasterization import rasterization
+from gs_ssd.render.rasterization import rasterization
+from gs_ssd.scene.cameras import Cameras
+from gs_ssd.scene.gaussians import Gaussians
 
 
 @dataclass

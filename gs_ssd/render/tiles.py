@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .simd import (
+from gs_ssd.render.simd import (
     LANES,
     aligned,
     ceil,
@@ -41,7 +41,7 @@ from .simd import (
     splat,
     sqrt,
 )
-from .threads import parallel
+from gs_ssd.render.threads import parallel
 
 TILE = 16
 BLOCK = 4

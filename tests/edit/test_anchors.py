@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gs_ssd.edit.anchors import Anchors
-from gs_ssd.edit.optimizer import SceneOptimizer
+from gs_ssd.edit.trainable import SceneOptimizer
 
 
 def test_weights_follow_the_published_generations():

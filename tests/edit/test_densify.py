@@ -3,7 +3,7 @@
 import torch
 
 from gs_ssd.edit.densify import Densifier, top_percent
-from gs_ssd.edit.optimizer import TRAINABLE, SceneOptimizer
+from gs_ssd.edit.trainable import TRAINABLE, SceneOptimizer
 
 
 def observed(scene: SceneOptimizer, norms: torch.Tensor, visible: torch.Tensor | None = None) -> dict:

@@ -10,7 +10,7 @@ from gs_ssd.diffusion.timesteps import Linear
 from gs_ssd.edit.anchors import Anchors
 from gs_ssd.edit.densify import Densifier
 from gs_ssd.edit.loop import NonFiniteError, SourceViews, edit
-from gs_ssd.edit.optimizer import LearningRates, SceneOptimizer
+from gs_ssd.edit.trainable import LearningRates, SceneOptimizer
 from gs_ssd.guidance import SSD, Conditions
 from gs_ssd.render import render
 from gs_ssd.scene import FixedViews, OrbitViews, find_frame

@@ -6,8 +6,8 @@ import torch
 from gs_ssd.diffusion.gaussian_prior import GaussianPrior
 from gs_ssd.edit.view_prompts import ViewPrompts, side_of
 from gs_ssd.scene import SceneFrame, orbit
-from gs_ssd.scene.bounds import AXES, axis_vector
-from gs_ssd.scene.orbit import azimuths
+from gs_ssd.scene.frame import AXES, axis_vector
+from gs_ssd.scene.views import azimuths
 
 PROMPTS = ["a head", "a head, front view", "a head, from behind", "", "ugly"]
 

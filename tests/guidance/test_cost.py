@@ -5,11 +5,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-import gs_ssd.hydra_app  # noqa: F401  (registers the resolvers)
-from gs_ssd.command_line import options
+import gs_ssd.cli.app  # noqa: F401  (registers the resolvers)
+from gs_ssd.assets import CONFIGS
+from gs_ssd.cli.shorthands import options
 from gs_ssd.diffusion.tiny import tiny_prior
 from gs_ssd.guidance import Conditions
-from gs_ssd.paths import CONFIGS
 
 # config, settings → images per call of the network, for one view; t = 501 but where it is named
 COSTS = {

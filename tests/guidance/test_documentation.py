@@ -7,8 +7,8 @@ import re
 import pytest
 from torch.testing import assert_close
 
+from gs_ssd.assets import ROOT
 from gs_ssd.guidance import DDS
-from gs_ssd.paths import ROOT
 
 
 @pytest.fixture(scope="module")

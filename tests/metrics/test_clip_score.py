@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gs_ssd.assets import DATA
 from gs_ssd.metrics.clip import Clip
 from gs_ssd.metrics.clip_score import clip_score
-from gs_ssd.paths import DATA
 
 
 class MeanColour(Clip):
@@ -39,8 +39,8 @@ def test_each_image_is_clamped_before_the_mean():
 
 
 def test_the_judge_scores_a_head_by_what_it_shows():
-    from gs_ssd.benchmarks.pie_bench import load_pie_bench
-    from gs_ssd.image2d import load_image
+    from gs_ssd.evaluation.pie_bench import load_pie_bench
+    from gs_ssd.results.image_files import load_image
 
     judge = Clip.from_pretrained(str(DATA / "judge"))
     picture = load_image(load_pie_bench(DATA / "pie_bench")[0].image, size=128)

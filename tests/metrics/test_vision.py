@@ -11,11 +11,11 @@ from torch import nn
 from torch.testing import assert_close
 from transformers import ViTConfig, ViTModel
 
+from gs_ssd.assets import DATA
 from gs_ssd.errors import UserError
 from gs_ssd.metrics.judge_distance import judge_distance
 from gs_ssd.metrics.structure import self_similarity, structure_distance
 from gs_ssd.metrics.vision import IMAGENET, Vision
-from gs_ssd.paths import DATA
 
 MEAN, STD = (torch.tensor(s) for s in IMAGENET)
 

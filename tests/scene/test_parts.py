@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from gs_ssd.assets import DATA
 from gs_ssd.errors import UserError
-from gs_ssd.paths import DATA
 from gs_ssd.scene import load_gaussians
 from gs_ssd.scene.parts import PARTS, load_parts
 

@@ -1,1 +1,0 @@
-"""Public benchmarks in their own file layouts, and the published tables to set results beside."""

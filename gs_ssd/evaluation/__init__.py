@@ -1,0 +1,1 @@
+"""Many edits side by side: scenes or pictures × prompts × methods, in one queue and one table."""

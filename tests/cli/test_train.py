@@ -1,0 +1,230 @@
+"""The front door, run as a user runs it: files in, files out, one-line errors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+import train as front_door
+from gs_ssd.errors import UserError
+from gs_ssd.scene import find_frame, load_gaussians, orbit, save_gaussians
+from gs_ssd.scene.views import azimuths
+from tests.methods import METHODS
+from tests.synthetic import random_gaussians
+
+ROOT = Path(__file__).parents[2]
+FAST = [
+    "diffusion=tiny",
+    "device=cpu",
+    "resolution=64",
+    "render.frames=4",
+    "render.size=64",
+    "render.sheet_size=48",
+    "render.sheet_views=4",
+    'prompt.source="a photo"',
+    'prompt.target="a drawing"',
+]
+
+
+def train(*overrides: str, **kwargs) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *overrides],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **kwargs,
+    )
+
+
+@pytest.fixture(scope="module")
+def scene_path(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("scene") / "ball.ply"
+    save_gaussians(random_gaussians(400, sh_degree=1), path)
+    return path
+
+
+def test_a_run_leaves_what_the_user_came_for(scene_path, tmp_path):
+    out = tmp_path / "out"
+    result = train(
+        f"scene={scene_path}", *FAST, "steps=12", "densify.start=4", "densify.every=4", f"output_dir={out}"
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.strip().splitlines()) == 6  # what it does, and a summary of five lines
+    edited = load_gaussians(out / "edited.ply")
+    assert edited.sh_degree == 1
+    for video, width in (("turntable.mp4", 64), ("before_after.mp4", 128)):
+        frames = imageio_ffmpeg.read_frames(str(out / video))
+        meta = next(frames)
+        assert meta["size"] == (width, 64) and "yuv420p" in meta["pix_fmt"] and meta["codec"] == "h264"
+        assert sum(1 for _ in frames) == 4
+    for picture in ("before_after.png", "loss.png"):
+        Image.open(out / picture).verify()
+    manifest = json.loads((out / "run.json").read_text())
+    assert manifest["steps_done"] == 12 and manifest["config"]["seed"] == 0
+    assert manifest["output"]["gaussians"] == len(edited) > 400
+    assert not list(out.glob(".*"))
+
+
+def test_same_seed_same_scene(scene_path, tmp_path):
+    for name in ("a", "b"):
+        train(f"scene={scene_path}", *FAST, "steps=3", "no_edit_guard=false", f"output_dir={tmp_path / name}")
+    first, second = (load_gaussians(tmp_path / name / "edited.ply") for name in ("a", "b"))
+    for name, value in first.tensors().items():
+        assert torch.equal(value, second.tensors()[name])
+
+
+@pytest.mark.parametrize("guidance, prior", METHODS)
+def test_every_method_edits_a_scene(guidance, prior, scene_path, tmp_path, monkeypatch, capsys):
+    settings = [*FAST[1:], f"diffusion={prior}", f"guidance={guidance}", "steps=3", "no_edit_guard=false"]
+    settings.append(f"output_dir={tmp_path}")
+    code, errors = call(monkeypatch, capsys, f"scene={scene_path}", *settings)
+    assert (code, errors) == (0, [])
+    before, after = load_gaussians(scene_path), load_gaussians(tmp_path / "edited.ply")
+    assert not torch.equal(before.sh0, after.sh0) and after.sh0.isfinite().all()
+    assert json.loads((tmp_path / "run.json").read_text())["steps_done"] == 3
+
+
+def test_results_are_judged_from_the_users_cameras():
+    """A forward-facing capture has no back to look at."""
+    frame = find_frame(random_gaussians(400))
+    cameras = orbit(frame, 60, width=96, height=80)[:30]
+    cfg = OmegaConf.create({"seed": 0, "metrics": {"views": 20, "size": 48, "compat": True}})
+    views = front_door.metric_views(cfg, frame, cameras)
+    assert (len(views), views.width, views.height) == (20, 48, 48)
+    distances = torch.cdist(views.positions, cameras.positions)
+    nearest = distances.argmin(dim=1)
+    assert distances.amin(dim=1).max() < 0.01 and (nearest.diff() > 0).all()  # distinct, in their order
+    assert nearest.tolist() != list(range(20))
+    assert torch.equal(views.viewmats, front_door.metric_views(cfg, frame, cameras).viewmats)
+    with pytest.raises(UserError, match=r"needs 20 views, here are 12; .* set metrics\.compat=false"):
+        front_door.metric_views(cfg, frame, cameras[:12])
+
+
+def test_without_cameras_results_are_judged_from_random_views_all_around():
+    frame = find_frame(random_gaussians(400))
+    ranges = {"elevation_degrees": [-10.0, 20.0], "front_azimuth_degrees": 90.0, "count": 96}
+    cfg = OmegaConf.create(
+        {"seed": 0, "metrics": {"views": 20, "size": 48, "compat": True}, "scene": {"views": ranges}}
+    )
+    views = front_door.metric_views(cfg, frame, None)
+    assert (len(views), views.width, views.height) == (20, 48, 48)
+    steps = azimuths(frame, views.positions).diff() % 360
+    assert 0 < steps.min() < 12 and 24 < steps.max() < 36  # 18 on average, in order around the scene
+    again, other = (
+        front_door.metric_views(OmegaConf.merge(cfg, {"seed": seed}), frame, None) for seed in (0, 1)
+    )
+    assert torch.equal(views.viewmats, again.viewmats) and not torch.equal(views.viewmats, other.viewmats)
+    with pytest.raises(UserError, match=r"needs 20 views, here are 12; set metrics\.views=20"):
+        front_door.metric_views(OmegaConf.merge(cfg, {"metrics": {"views": 12}}), frame, None)
+
+
+def test_no_edit_guard(scene_path, tmp_path):
+    still = [f"optimizer.rates.{name}=0" for name in ("scales", "quats", "opacities", "sh0", "shN")]
+    still += ["optimizer.rates.means=1e-30", "optimizer.rates.means_final=1e-30", "densify.start=99"]
+    result = train(f"scene={scene_path}", *FAST, "steps=3", *still, f"output_dir={tmp_path / 'a'}")
+    assert result.returncode == 3
+    assert "changed next to nothing" in result.stderr and (tmp_path / "a" / "edited.ply").is_file()
+    result = train(
+        f"scene={scene_path}", *FAST, "steps=3", *still, "no_edit_guard=false", f"output_dir={tmp_path}"
+    )
+    assert result.returncode == 0
+
+
+def test_interrupt_stops_and_still_exports(scene_path, tmp_path):
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            str(ROOT / "train.py"),
+            f"scene={scene_path}",
+            *FAST,
+            "steps=100000",
+            f"output_dir={tmp_path}",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    text = ""
+    while "ssd:" not in text or "/100000" not in text or " 0/100000" in text[-80:]:
+        text += process.stderr.read(40)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    process.stderr.read()
+    assert process.wait(timeout=120) == 0
+    manifest = json.loads((tmp_path / "run.json").read_text())
+    assert 0 < manifest["steps_done"] < 100000 and (tmp_path / "edited.ply").is_file()
+
+
+def call(monkeypatch, capsys, *overrides: str) -> tuple[int, list[str]]:
+    """Run in this process: (exit code, lines of stderr that are no warning and no progress bar)."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *overrides])
+    try:
+        code = front_door.main()
+    except SystemExit as stop:
+        code = stop.code
+    lines = capsys.readouterr().err.splitlines()
+    return code, [line for line in lines if not line.startswith("warning") and "step/s" not in line and line]
+
+
+BAD = {
+    "stepz=3": "no setting is called stepz (did you mean steps?)",
+    "scene=fase": "no scene is called 'fase' (did you mean face?)",
+    "guidance=sdd": "no guidance is called 'sdd'",
+    "scene=missing.ply": "missing.ply",
+    "scene.cameras=nowhere": "nowhere",
+    "steps=0": "steps=0 must be",
+    "resolution=100": "resolution=100 is not divisible by 8; try resolution=96",
+    "device=tpu": "device=tpu is none of",
+    "prompt.target=a photo": "equals prompt.source",
+    'prompt.target=""': "prompt.target is empty",
+    "diffusion=./nowhere": "nowhere",
+    "guidance=ssd_ip2p": "use diffusion=ip2p",
+    "output_dir=/proc/nowhere": "/proc/nowhere",
+    "scene.up=north": "north",
+    "guidance.w_t=much": "guidance.w_t=much must be a number",
+    "densify.every=often": "densify.every=often must be a whole number",
+    "metrics.views=few": "metrics.views=few must be a whole number",
+    "metrics.among=clown": "metrics.among=clown must be a list of prompts",
+    "prompt=a_red_apple": "for words of your own use prompt.target=",
+    "guidance=[ssd,dds]": "guidance=[ssd,dds]: choose one of cds, csd, dds",
+    "guidance=null": "guidance=null: choose one of",
+    "guidance=1.5e2": "guidance=1.5e2: choose one of",
+    "timesteps=5": "timesteps=5: choose one of",
+    "guidance._target_=ssd": "guidance._target_=ssd: there is nothing of this name",
+    "metrics.among=[clwn]": "metrics.among: no prompt is called 'clwn'",
+    "prompt.target=" + "word " * 500: "500 words",
+}
+
+
+@pytest.mark.parametrize("override", BAD, ids=[key[:24] for key in BAD])
+def test_bad_input_is_one_line_and_exit_code_2(override, scene_path, tmp_path, monkeypatch, capsys):
+    overrides = [f"scene={scene_path}", *FAST, "steps=1", f"output_dir={tmp_path / 'out'}", override]
+    if override.startswith("scene="):
+        overrides = overrides[1:]
+    if override.startswith("diffusion="):
+        overrides.remove("diffusion=tiny")
+    code, lines = call(monkeypatch, capsys, *overrides)
+    assert code == 2
+    assert len(lines) == 1 and lines[0].startswith("error: ") and BAD[override] in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_prompt_of_ones_own_needs_a_target(scene_path, monkeypatch, capsys):
+    code, lines = call(monkeypatch, capsys, f"scene={scene_path}", "diffusion=tiny", "prompt.source=a ball")
+    assert code == 2 and len(lines) == 1
+    assert lines[0].startswith("error: prompt.target is missing; say it in words")
+
+
+def test_hydras_own_flags_keep_their_values(scene_path):
+    shown = train(f"scene={scene_path}", "--cfg", "job", "diffusion=embedded", "--resolve")
+    assert shown.returncode == 0, shown.stderr
+    assert "ratio_min: 0.2" in shown.stdout  # what the prior brings is resolved
