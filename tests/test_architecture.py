@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gs_ssd"
 
-BASE = {"errors", "files"}
+BASE = {"checks", "errors", "files"}
 CORE = {*BASE, "scene", "render", "diffusion", "guidance", "edit"}
 MAY_IMPORT = {
     "scene": {*BASE, "scene"},
