@@ -76,7 +76,7 @@ def test_switches_choices_and_words():
         checks.switch("fp16", 1)
     with pytest.raises(UserError, match="up=null must be one of auto, -y"):
         checks.choice("up", None, ["auto", "-y"])
-    with pytest.raises(UserError, match="name=  must be text"):
+    with pytest.raises(UserError, match="name= must be text"):
         checks.words("name", "  ")
 
 
