@@ -8,10 +8,11 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from gs_ssd.errors import UserError
+from gs_ssd.checks import number, vector, whole
 from gs_ssd.scene.gaussians import SH_C0, Gaussians
 
 NEIGHBOURS = 3
+_MOST = 20_000_000
 
 
 def blob(
@@ -34,16 +35,17 @@ def blob(
 
     The standard deviation of a Gaussian is the root mean square distance to its three nearest neighbours, as in 3DGS.
     """
-    if count <= NEIGHBOURS:
-        raise UserError(f"a blob of {count} Gaussians is too small; give at least {NEIGHBOURS + 1}")
-    if radius <= 0 or not 0 < opacity < 1:
-        raise UserError(f"a blob needs radius > 0 and 0 < opacity < 1, got {radius} and {opacity}")
+    whole("count", count, NEIGHBOURS + 1, _MOST)
+    number("radius", radius, above=0, most=1e6)
+    number("opacity", opacity, above=0, below=1)
+    number("colour_spread", colour_spread, least=0, most=10)
+    middle = vector("center", center, 3, least=-1e9, most=1e9)
     direction = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
     distance = radius * torch.rand(count, 1, generator=generator) ** (1 / 3)
     means = direction * distance
     rgb = 0.5 + colour_spread * (2 * torch.rand(count, 1, 3, generator=generator) - 1)
     return Gaussians(
-        means=means + torch.tensor(list(center), dtype=torch.float32),
+        means=means + torch.tensor(middle),
         scales=neighbour_distance(means).log()[:, None].repeat(1, 3),
         quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1),
         opacities=torch.full((count,), opacity).logit(),

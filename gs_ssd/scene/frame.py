@@ -2,17 +2,21 @@
 
 Captures hold more than their object: floaters, walls, a sky far away. So the object is taken to be the ball with the
 most opacity for its radius, and its extent comes from quantiles inside that ball; no mean over the whole scene is used.
+
+Georeferenced scenes lie 1e5 to 1e6 units from the origin, where float32 squares lose the object. So everything is
+measured in float64 from the Gaussians' median.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gs_ssd.checks import choice, number, vector
 from gs_ssd.errors import UserError
 from gs_ssd.scene.cameras import Cameras
 from gs_ssd.scene.gaussians import Gaussians
@@ -22,6 +26,7 @@ AXES = {f"{sign}{axis}": i for i, axis in enumerate("xyz") for sign in "+-"}
 _SAMPLE = 4096  # points used for the search; the extent is measured on all of them
 _STARTS = 32
 _LEAST_MASS = 0.1  # an object has at least this share of the opacity
+_REACH = 10  # object radii within which something of the scene must lie
 _TAIL = 0.005  # share of the opacity cut off on either side of every axis
 
 _PLANES = 1500  # candidate floors tried
@@ -35,48 +40,68 @@ _Z_FLOOR_TILT = 15.0  # degrees from +z; stricter, because a wall behind the obj
 class SceneFrame:
     """The object's place in the world: `center` [3] and `radius` of the sphere around it, in world units.
 
-    `up` [3] is a unit vector; `near` and `far` are clipping depths that suit cameras outside the sphere.
+    `up` [3] is a unit vector.
     """
 
     center: Tensor
     up: Tensor
     radius: float
-    near: float
-    far: float
 
 
-def find_frame(gaussians: Gaussians, *, up: str = "auto", cameras: Cameras | None = None) -> SceneFrame:
-    """The frame of a scene, on the CPU.
+def find_frame(
+    gaussians: Gaussians,
+    *,
+    up: str = "auto",
+    center: Sequence[float] | None = None,
+    radius: float | None = None,
+    cameras: Cameras | None = None,
+) -> SceneFrame:
+    """The frame of a scene, on the CPU; nothing is searched for that `center` [3] and `radius` (world units) say.
 
     `up` is an axis such as "-y" or "+z", or "auto": the cameras' mean up direction where there are cameras, else the
-    normal of the floor if the scene clearly has one, else -y, the convention of 3D Gaussian Splatting files.
+    normal of the floor if the scene clearly has one, else -y, the convention of 3D Gaussian Splatting files. Raises
+    UserError where nothing of the scene lies near `center`.
     """
-    points = gaussians.means.detach().float().cpu()
+    choice("scene.up", up, ["auto", *AXES])
+    points = gaussians.means.detach().double().cpu()
+    origin = points.median(dim=0).values
+    points = points - origin
     weights = gaussians.opacities.detach().double().cpu().sigmoid() + 1e-6  # never all zero
+    middle: Tensor | None = None
+    if center is not None:
+        middle = torch.tensor(vector("scene.center", center, 3), dtype=torch.float64) - origin
+    if radius is not None:
+        radius = number("scene.radius", radius, above=0, most=1e9)
+    if middle is None or radius is None:
+        found_middle, found_radius = _object(points, weights)
+        middle = found_middle if middle is None else middle
+        radius = radius or max(found_radius, gaussians.scales.detach().float().exp().median().item())
+    nearest = (points - middle).norm(dim=1).min().item()
+    if nearest > _REACH * radius:
+        raise UserError(
+            f"scene.center={(middle + origin).tolist()} is {nearest:.3g} units away from every Gaussian, at a radius "
+            f"of {radius:.3g}; the scene's median is {[round(value, 3) for value in origin.tolist()]}"
+        )
+    return SceneFrame(
+        center=(middle + origin).float(),
+        up=_up(up, points, weights, middle, radius, cameras),
+        radius=radius,
+    )
+
+
+def _object(points: Tensor, weights: Tensor) -> tuple[Tensor, float]:
+    """Centre [3] and radius of the object; the radius is 0 where all of it is in one place."""
     center, ball = _densest_ball(points, weights)
     ball = _with_protrusions(points, weights, center, ball)
-    inside = (points - center).norm(dim=1) <= ball
+    inside = (points - center).norm(dim=1) <= ball * (1 + 1e-9)  # the one that sets the ball, too
     low, high = _quantiles(points[inside], weights[inside], [_TAIL, 1 - _TAIL])
     center = (low + high) / 2
-    distances = (points - center).norm(dim=1)
-    radius = _quantiles(distances[inside, None], weights[inside], [1 - _TAIL])[0].item()
-    radius = max(
-        radius, gaussians.scales.detach().float().exp().median().item()
-    )  # a single point has no extent
-    reach = _quantiles(distances[:, None], weights, [0.999])[0].item()
-    return SceneFrame(
-        center=center,
-        up=_up(up, points, weights, center, radius, cameras),
-        radius=radius,
-        near=0.01 * radius,
-        far=10 * radius + 2 * reach,
-    )
+    distances = (points[inside, None] - center).norm(dim=2)
+    return center, _quantiles(distances, weights[inside], [1 - _TAIL])[0].item()
 
 
 def axis_vector(name: str) -> Tensor:
     """The unit vector [3] of an axis name such as "-y"."""
-    if name not in AXES:
-        raise UserError(f"up axis {name!r} is unknown; choose auto or one of {', '.join(AXES)}")
     vector = torch.zeros(3)
     vector[AXES[name]] = 1.0 if name[0] == "+" else -1.0
     return vector
@@ -94,7 +119,7 @@ def _densest_ball(points: Tensor, weights: Tensor) -> tuple[Tensor, float]:
     median = _quantiles(points, weights, [0.5])
     centers = torch.cat([median, points[starts]])
     for _ in range(4):
-        distances = torch.cdist(centers, points)
+        distances = torch.cdist(centers, points, compute_mode="donot_use_mm_for_euclid_dist")
         ordered, order = distances.sort(dim=1)
         mass = weights[order].cumsum(dim=1) / weights.sum()
         score = mass / ordered.clamp_min(1e-12).sqrt()
@@ -102,7 +127,7 @@ def _densest_ball(points: Tensor, weights: Tensor) -> tuple[Tensor, float]:
         radii = ordered.gather(1, best[:, None])
         winner = best_score.argmax()
         center, radius = centers[winner], radii[winner].item()
-        inside = (distances <= radii) * weights.float()
+        inside = (distances <= radii) * weights
         centers = inside @ points / inside.sum(dim=1, keepdim=True)
     return center, radius
 
@@ -133,7 +158,7 @@ def _up(
         if mean.norm() > 0.1:  # otherwise the cameras look from all sides and have no common up
             return mean / mean.norm()
     near = (points - center).norm(dim=1) <= 3 * radius
-    normals = _floor_normals((points[near] - center) / radius, weights[near])
+    normals = _floor_normals(((points[near] - center) / radius).float(), weights[near])
     for axis, tilt in (("-y", _FLOOR_TILT), ("+z", _Z_FLOOR_TILT)):
         towards = normals @ axis_vector(axis) >= math.cos(math.radians(tilt))
         if towards.any():
@@ -176,20 +201,4 @@ def _refitted(points: Tensor, on: Tensor) -> tuple[Tensor, Tensor]:
     return normals, (normals * means).sum(dim=1)
 
 
-def locate(
-    gaussians: Gaussians,
-    *,
-    up: str = "auto",
-    center: Sequence[float] | None = None,
-    radius: float | None = None,
-    cameras: Cameras | None = None,
-) -> SceneFrame:
-    """The scene's frame, found from its Gaussians; `center` [3] and `radius` (world units) overrule what is found."""
-    frame = find_frame(gaussians, up=up, cameras=cameras)
-    if center is not None:
-        frame = replace(frame, center=torch.tensor(list(center), dtype=torch.float32))
-    if radius is not None:
-        if radius <= 0:
-            raise UserError(f"scene.radius={radius} must be positive")
-        frame = replace(frame, radius=float(radius), near=0.01 * radius, far=max(frame.far, 10 * radius))
-    return frame
+locate = find_frame

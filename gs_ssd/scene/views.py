@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gs_ssd.errors import UserError
+from gs_ssd.checks import interval, number, vector, whole
 from gs_ssd.scene.cameras import Cameras, intrinsics, look_at
 from gs_ssd.scene.frame import SceneFrame, axis_vector
 
+_MOST_VIEWS = 100_000
+_MOST_PIXELS = 1 << 15  # of an image side
 _FILL = 0.8  # share of the shorter image side that the sphere around the object takes
 
 
@@ -42,13 +44,16 @@ def orbit(
 
     `distance` is in world units from the centre; by default the object fits into the image.
     """
-    if num_views < 1 or not 0 < fov_degrees < 180:
-        raise UserError(
-            f"an orbit needs at least 1 view and a field of view below 180, got {num_views}, {fov_degrees}"
-        )
+    whole("views", num_views, 1, _MOST_VIEWS)
+    whole("width", width, 1, _MOST_PIXELS)
+    whole("height", height, 1, _MOST_PIXELS)
+    number("fov_degrees", fov_degrees, least=1, most=170)
+    number("elevation_degrees", elevation_degrees, least=-90, most=90)
+    number("front_azimuth_degrees", front_azimuth_degrees, least=-720, most=720)
     if distance is None:
         distance = fit_distance(frame, fov_degrees)
-    start, stop = azimuth_degrees
+    number("distance", distance, above=0)
+    start, stop = vector("azimuth_degrees", azimuth_degrees, 2, least=-36000, most=36000)
     intervals = num_views if abs(stop - start) >= 360 else max(num_views - 1, 1)
     azimuths = start + (stop - start) / intervals * torch.arange(num_views)
     positions = place(
@@ -102,12 +107,18 @@ class OrbitViews:
     front_azimuth_degrees: float = 0.0
 
     def __post_init__(self) -> None:
-        limits = {"azimuth": (-720, 720), "elevation": (-89, 89), "fov": (1, 170)}
-        ranges = {name: getattr(self, f"{name}_degrees") for name in limits} | {"distance": self.distance}
-        for name, (low, high) in ranges.items():
-            least, most = limits.get(name, (0.01, 1000))
-            if not least <= low <= high <= most:
-                raise UserError(f"views: {name} [{low}, {high}] must be a range within [{least}, {most}]")
+        whole("width", self.width, 1, _MOST_PIXELS)
+        whole("height", self.height, 1, _MOST_PIXELS)
+        limits = {
+            "azimuth_degrees": (-720, 720),
+            "elevation_degrees": (-89, 89),
+            "fov_degrees": (1, 170),
+            "distance": (0.01, 1000),
+        }
+        for name, (least, most) in limits.items():
+            setattr(self, name, interval(f"scene.views.{name}", getattr(self, name), least=least, most=most))
+        number("scene.views.target_jitter", self.target_jitter, least=0, most=10)
+        number("scene.views.front_azimuth_degrees", self.front_azimuth_degrees, least=-720, most=720)
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Cameras, None]:
         """`count` new cameras; there are no indices, since no view comes twice."""
@@ -173,12 +184,15 @@ def training_views(
 
     `orbit_ranges` are OrbitViews' ranges. At most `count` of the user's cameras are used.
     """
+    whole("resolution", size, 1, _MOST_PIXELS)
+    if count is not None:
+        whole("scene.views.count", count, 1, _MOST_VIEWS)
+    views = OrbitViews(frame, size, size, **orbit_ranges)  # checks the ranges, used or not
     if cameras is not None:
         square = cameras.resized(size, size)
         if count is not None and len(square) > count:
             square = square[torch.randperm(len(square), generator=generator)[:count]]
         return FixedViews(square)
-    views = OrbitViews(frame, size, size, **orbit_ranges)
     if count is None:
         return views
     return FixedViews(views.sample(count, generator)[0])

@@ -23,7 +23,7 @@ def test_side_of(azimuth, side):
 
 @pytest.mark.parametrize("up", AXES)
 def test_azimuths_are_those_the_cameras_were_placed_at(up):
-    frame = SceneFrame(torch.tensor([1.0, 2.0, 3.0]), axis_vector(up), 1.0, 0.01, 10.0)
+    frame = SceneFrame(torch.tensor([1.0, 2.0, 3.0]), axis_vector(up), 1.0)
     cameras = orbit(frame, 8, width=8, height=8, elevation_degrees=20)
     found = azimuths(frame, cameras.positions)
     difference = (found - 45.0 * torch.arange(8) + 180) % 360 - 180
@@ -32,7 +32,7 @@ def test_azimuths_are_those_the_cameras_were_placed_at(up):
 
 def test_each_camera_gets_its_words():
     prior = GaussianPrior({prompt: torch.zeros(3, 2, 2) for prompt in PROMPTS})
-    frame = SceneFrame(torch.zeros(3), axis_vector("-y"), 1.0, 0.01, 10.0)
+    frame = SceneFrame(torch.zeros(3), axis_vector("-y"), 1.0)
     prompts = ViewPrompts(
         prior,
         target="a head",

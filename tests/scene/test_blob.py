@@ -49,7 +49,13 @@ def test_a_seed_repeats_it():
 
 @pytest.mark.parametrize(
     ("bad", "message"),
-    [({"count": 3}, "at least 4"), ({"radius": 0.0}, "radius > 0"), ({"opacity": 1.0}, "opacity < 1")],
+    [
+        ({"count": 3}, "count=3 must be a whole number from 4"),
+        ({"count": 1e3}, "count=1000.0 must be a whole number"),
+        ({"radius": 0.0}, "radius=0.0 must be a number above 0"),
+        ({"opacity": 1.0}, "opacity=1.0 must be a number above 0 and below 1"),
+        ({"center": [0, 0]}, r"center=\[0, 0\] must be a list of 3 numbers"),
+    ],
 )
 def test_bad_values(bad, message):
     with pytest.raises(UserError, match=message):

@@ -10,13 +10,14 @@ import torch
 from gs_ssd.errors import UserError
 from gs_ssd.scene import Cameras, FixedViews, OrbitViews, SceneFrame, find_frame, load_gaussians, orbit
 from gs_ssd.scene.frame import AXES, axis_vector
+from gs_ssd.scene.views import training_views
 from tests.scene.layouts import SCENES
 
 CENTER = torch.tensor([1.0, 2.0, 3.0])
 
 
 def frame(up: str = "-y", radius: float = 2.0) -> SceneFrame:
-    return SceneFrame(CENTER, axis_vector(up), radius, 0.02, 100.0)
+    return SceneFrame(CENTER, axis_vector(up), radius)
 
 
 def project(cameras: Cameras, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -135,16 +136,47 @@ def test_one_batch_sees_different_sides():
 @pytest.mark.parametrize(
     ("ranges", "message"),
     [
-        ({"fov_degrees": (0, 40)}, r"fov \[0, 40\]"),
-        ({"elevation_degrees": (-100, 0)}, "elevation"),
-        ({"distance": (2, 1)}, "distance"),
+        (
+            {"fov_degrees": (0, 40)},
+            r"scene.views.fov_degrees=\(0, 40\) must be a list of 2 numbers from 1 to 170",
+        ),
+        ({"elevation_degrees": (-100, 0)}, "scene.views.elevation_degrees"),
+        ({"distance": (2, 1)}, "scene.views.distance=.*the lower one first"),
+        ({"azimuth_degrees": 5}, "scene.views.azimuth_degrees=5 must be a list of 2 numbers"),
+        ({"azimuth_degrees": ["left", "right"]}, "scene.views.azimuth_degrees"),
+        ({"target_jitter": 1e9}, "scene.views.target_jitter=1000000000.0 must be a number from 0 to 10"),
+        ({"target_jitter": "much"}, "scene.views.target_jitter=much must be a number"),
+        ({"front_azimuth_degrees": None}, "scene.views.front_azimuth_degrees=null must be a number"),
+        ({"count": 0}, "scene.views.count=0 must be a whole number from 1"),
+        ({"count": -1}, "scene.views.count=-1 must be a whole number from 1"),
+        ({"count": 1.5}, "scene.views.count=1.5 must be a whole number"),
+        ({"size": 0}, "resolution=0 must be a whole number from 1"),
+        ({"size": 1e9}, "resolution=1000000000.0 must be a whole number"),
     ],
 )
-def test_impossible_ranges(ranges, message):
+@pytest.mark.parametrize("given", [False, True])
+def test_impossible_ranges(ranges, message, given):
+    """Whether or not the scene has cameras of its own: an ignored setting must be right, too."""
+    cameras = orbit(frame(), 3, width=8, height=8) if given else None
     with pytest.raises(UserError, match=message):
-        views(**ranges)
-    with pytest.raises(UserError, match="at least 1 view"):
-        orbit(frame(), 0, width=8, height=8)
+        training_views(frame(), cameras=cameras, generator=generator(), **{"size": 64} | ranges)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_views": 0}, "views=0 must be a whole number from 1"),
+        ({"num_views": 2.0}, "views=2.0 must be a whole number"),
+        ({"width": 0}, "width=0"),
+        ({"fov_degrees": 180}, "fov_degrees=180 must be a number from 1 to 170"),
+        ({"elevation_degrees": "high"}, "elevation_degrees=high"),
+        ({"distance": -1}, "distance=-1 must be a number above 0"),
+        ({"azimuth_degrees": 5}, "azimuth_degrees=5 must be a list of 2 numbers"),
+    ],
+)
+def test_impossible_orbits(settings, message):
+    with pytest.raises(UserError, match=message):
+        orbit(frame(), **{"num_views": 4, "width": 8, "height": 8} | settings)
 
 
 def test_fixed_views_come_once_per_epoch():
