@@ -45,13 +45,14 @@ from gs_ssd.metrics.lpips import Lpips
 from gs_ssd.metrics.view_consistency import warp_psnr
 from gs_ssd.render import Render, render
 from gs_ssd.render.coverage import coverage
+from gs_ssd.results.folder import make_output_dir
 from gs_ssd.results.manifest import environment, peak_memory_mb, sha256, write_json
-from gs_ssd.results.scene import Videos, make_output_dir, write_results
+from gs_ssd.results.scene import Videos, write
 from gs_ssd.scene import Cameras, Gaussians, SceneFrame, load_gaussians
 from gs_ssd.scene.datasets import load_cameras, visible_cameras
 from gs_ssd.scene.frame import locate
 from gs_ssd.scene.parts import PARTS, load_parts
-from gs_ssd.scene.views import camera_extent, training_views, turntable
+from gs_ssd.scene.views import camera_extent, training_views
 from gs_ssd.session.prompts import check_prompts, check_target
 
 
@@ -194,7 +195,15 @@ def run(cfg: DictConfig) -> int:
     frame = locate(before, up=cfg.scene.up, center=cfg.scene.center, radius=cfg.scene.radius, cameras=cameras)
     views = training_views(frame, size=size, generator=generator, cameras=cameras, **cfg.scene.views)
     judged_views = metric_views(cfg, frame, cameras)
-    folder = make_output_dir(cfg.output_dir, scene=cfg.scene.name, prompt=cfg.prompt.name)
+    inputs = (cfg.scene.path, cfg.scene.cameras)
+    folder = make_output_dir(cfg.output_dir, scene=cfg.scene.name, prompt=cfg.prompt.name, inputs=inputs)
+    videos = Videos.around(
+        frame,
+        **cfg.render,
+        front_azimuth_degrees=cfg.scene.views.front_azimuth_degrees,
+        fov_degrees=sum(cfg.scene.views.fov_degrees) / 2,
+    ).to(device)
+    digest = None if generating else sha256(cfg.scene.path)
 
     background = torch.tensor(list(cfg.scene.background), device=device)
     renderer = partial(render, background=background)
@@ -247,17 +256,7 @@ def run(cfg: DictConfig) -> int:
     edited_at = time.perf_counter()
 
     after = scene.gaussians.clone()
-    orbit = {"front_azimuth_degrees": cfg.scene.views.front_azimuth_degrees}
-    orbit["elevation_degrees"] = cfg.render.elevation_degrees
-    orbit["fov_degrees"] = sum(cfg.scene.views.fov_degrees) / 2
-    videos = Videos(
-        cameras=turntable(frame, cfg.render.frames, size=cfg.render.size, **orbit).to(device),
-        sheet_cameras=turntable(frame, cfg.render.sheet_views, size=cfg.render.sheet_size, **orbit).to(
-            device
-        ),
-        fps=cfg.render.fps,
-    )
-    change = write_results(
+    change = write(
         folder,
         before=before,
         after=after,
@@ -297,7 +296,7 @@ def run(cfg: DictConfig) -> int:
             "environment": environment() | {"device": str(device)},
             "input": {
                 "path": cfg.scene.path,
-                "sha256": None if generating else sha256(cfg.scene.path),
+                "sha256": digest,
                 "gaussians": len(before),
             },
             "output": {"sha256": sha256(folder / "edited.ply"), "gaussians": len(after)},

@@ -4,6 +4,9 @@
 class UserError(ValueError):
     """Bad input. The message is one line that names the file or value and says what would work."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(str(message).splitlines()))  # a file's name may hold a newline
+
 
 class NonFiniteError(FloatingPointError):
     """A NaN or infinity appeared; raised before the optimiser moves, so what is edited is still good."""

@@ -33,10 +33,10 @@ from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.edit.image import LATENT_RATE, LatentImage, PixelImage, distil
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import Conditions, Guidance
+from gs_ssd.results.folder import clear, make_output_dir
 from gs_ssd.results.image import Strip, manifest
 from gs_ssd.results.image_files import load_image, save_image
 from gs_ssd.results.manifest import sha256, write_json
-from gs_ssd.results.scene import make_output_dir
 from gs_ssd.session.prompts import check_prompts
 
 PIXEL_RATE = 0.01
@@ -72,6 +72,7 @@ def run(cfg: DictConfig) -> int:
     guidance.prepare(prior)
     for warning in check_prompts(prior, source=cfg.prompt.source, target=cfg.prompt.target):
         print(f"warning: {warning}", file=sys.stderr)
+    digest = sha256(Path(cfg.image).expanduser())
     rgb = load_image(cfg.image, factor=prior.factor, size=cfg.size).to(device)
     side = min(rgb.shape[1:3])
     if not prior.resolution / 2 <= side <= prior.resolution * 2:
@@ -84,7 +85,9 @@ def run(cfg: DictConfig) -> int:
         z_src = prior.encode(rgb)
     image, optimizer = build_image(cfg, prior, rgb, z_src)
     name = Path(cfg.image).expanduser().stem
-    folder = make_output_dir(cfg.output_dir, scene=f"images/{name}", prompt=cfg.prompt.name)
+    folder = make_output_dir(
+        cfg.output_dir, scene=f"images/{name}", prompt=cfg.prompt.name, inputs=[cfg.image]
+    )
     text = Conditions.encode(
         prior,
         target=cfg.prompt.target,
@@ -112,6 +115,7 @@ def run(cfg: DictConfig) -> int:
     seconds = time.perf_counter() - started
 
     after = image.picture()
+    clear(folder)
     save_image(rgb[0], folder / "before.png")
     save_image(after[0], folder / "after.png")
     strip.save(f"{cfg.prompt.source}  >  {cfg.prompt.target}", folder / "progress.png")
@@ -124,7 +128,7 @@ def run(cfg: DictConfig) -> int:
             seconds=seconds,
         )
         | {
-            "input": {"path": str(cfg.image), "sha256": sha256(Path(cfg.image).expanduser())},
+            "input": {"path": str(cfg.image), "sha256": digest},
             "output": {"sha256": sha256(folder / "after.png")},
             "change": {"mean": change},
         },

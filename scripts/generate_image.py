@@ -34,10 +34,10 @@ from gs_ssd.edit.image import LatentImage, distil
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import Conditions, Guidance
 from gs_ssd.guidance.nfsd import NEGATIVE_PROMPT
+from gs_ssd.results.folder import clear, make_output_dir
 from gs_ssd.results.image import Strip, manifest, save_decomposition
 from gs_ssd.results.image_files import save_image
 from gs_ssd.results.manifest import sha256, write_json
-from gs_ssd.results.scene import make_output_dir
 from gs_ssd.session.prompts import check_target
 
 
@@ -106,6 +106,7 @@ def run(cfg: DictConfig) -> int:
     outcome = follow(steps, total=cfg.steps, name=guidance.name, each=strip)
     seconds = time.perf_counter() - started
 
+    clear(folder)
     save_image(image.picture()[0], folder / "image.png")
     strip.save(cfg.prompt.target, folder / "progress.png")
     if cfg.decomposition:

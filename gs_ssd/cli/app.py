@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
 import signal
 import sys
 import warnings
@@ -27,6 +26,7 @@ from tqdm import tqdm
 from gs_ssd.assets import CONFIGS, ROOT
 from gs_ssd.cli.shorthands import dotted_keys, expand, explain
 from gs_ssd.errors import NonFiniteError, UserError
+from gs_ssd.results.folder import slug
 
 EXIT_BAD_INPUT = 2
 EXIT_NO_EDIT = 3
@@ -34,9 +34,7 @@ EXIT_NOT_FINITE = 4
 
 OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
 OmegaConf.register_new_resolver("file_name", lambda path: Path(path).name.split(".")[0], replace=True)
-OmegaConf.register_new_resolver(
-    "slug", lambda text: re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-")[:60], replace=True
-)
+OmegaConf.register_new_resolver("slug", slug, replace=True)
 
 
 class StopOnInterrupt:

@@ -27,9 +27,14 @@ def load_image(path: str | os.PathLike, *, factor: int = 1, size: int | None = N
 
     Raises UserError for a missing, unreadable or broken file.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise UserError(f"no such image: {path}")
+    try:
+        path = Path(path).expanduser()
+        if not path.is_file():
+            raise UserError(f"no such image: {path}")
+    except (OSError, RuntimeError) as error:  # a name of over 255 bytes; the home of no such user
+        raise UserError(
+            f"no such image: {str(path)[:100]}... ({getattr(error, 'strerror', None) or error})"
+        ) from error
     try:
         with Image.open(path, formats=FORMATS) as file:
             image = _upright_rgb(file)

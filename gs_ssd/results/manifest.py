@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import resource
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,11 +28,21 @@ def sha256(path: str | os.PathLike) -> str:
 
 def peak_memory_mb() -> dict[str, float]:
     """Peak resident memory of the process, and of the GPU where there is one, in MB."""
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak = {"cpu": round(resident / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)}
+    peak = {"cpu": round(_peak_resident_bytes() / (1 << 20), 1)}
     if torch.cuda.is_available():
         peak["cuda"] = round(torch.cuda.max_memory_allocated() / (1 << 20), 1)
     return peak
+
+
+def _peak_resident_bytes() -> int:
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    import resource  # Unix only
+
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resident if sys.platform == "darwin" else resident << 10  # Linux counts in kilobytes
 
 
 def environment() -> dict[str, Any]:

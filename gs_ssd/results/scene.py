@@ -1,44 +1,98 @@
-"""What a run leaves behind: the edited scene, videos, pictures and the manifest."""
+"""What an edit of a scene leaves behind: the edited scene, videos, pictures, numbers, the report and the manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gs_ssd.checks import number, whole
 from gs_ssd.edit.loop import StepReport
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
 from gs_ssd.render import Render
 from gs_ssd.results.change import Change, measure_change
+from gs_ssd.results.folder import clear
+from gs_ssd.results.manifest import sha256, write_json
 from gs_ssd.results.pictures import contact_sheet, loss_curves
-from gs_ssd.results.video import to_uint8, write_video
-from gs_ssd.scene import Cameras, Gaussians, save_gaussians
+from gs_ssd.results.video import check_fps, to_uint8, video_writer
+from gs_ssd.scene import Cameras, Gaussians, SceneFrame, save_gaussians
+from gs_ssd.scene.views import turntable
 
 Renderer = Callable[[Gaussians, Cameras], Render]
+Pair = tuple[Tensor, Tensor]  # [H, W, 3] before and after, from one camera
+
+_LARGEST = 8192  # pixels of a side; H.264's limit lies a little above
 
 
-def make_output_dir(folder: str | None, *, scene: str, prompt: str) -> Path:
-    """Create the run's folder, outputs/<scene>/<prompt>/<time> unless given, and see that it can be written.
+@dataclass(frozen=True)
+class Videos:
+    """How a result is shown: the cameras of the videos and of the contact sheet, and the frame rate."""
 
-    Raises UserError before any work is done.
-    """
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    path = Path(folder).expanduser() if folder else Path("outputs") / scene / prompt / stamp
-    number = 1
-    while folder is None and path.exists():
-        number += 1
-        path = path.with_name(f"{stamp}_{number}")
-    if path.exists() and not path.is_dir():
-        raise UserError(f"output_dir {path} is a file; choose a folder")
-    with atomic_path(path / "run.json") as probe:
-        probe.write_text("{}\n")
-    return path
+    cameras: Cameras
+    sheet_cameras: Cameras
+    fps: float = 20
+
+    def __post_init__(self) -> None:
+        check_fps(self.fps, "render.fps")
+        whole("the number of frames", len(self.cameras), 1)
+        whole("the number of pictures", len(self.sheet_cameras), 1)
+        for side in (self.cameras.width, self.cameras.height):
+            check_size(side)
+
+    @classmethod
+    def around(
+        cls,
+        frame: SceneFrame,
+        *,
+        frames: int = 60,
+        fps: float = 20,
+        size: int = 384,
+        elevation_degrees: float = 10.0,
+        sheet_views: int = 8,
+        sheet_size: int = 192,
+        front_azimuth_degrees: float = 0.0,
+        fov_degrees: float = 45.0,
+    ) -> Videos:
+        """Turns around the object at `frame`.
+
+        Args:
+            frames, fps, size: of the videos; `size` is the side in pixels and even.
+            sheet_views, sheet_size: pictures per row of the contact sheet, and their side in pixels.
+            elevation_degrees, front_azimuth_degrees, fov_degrees: see `gs_ssd.scene.views.turntable`.
+
+        Raises UserError for a setting that can't be rendered, so make it before the edit.
+        """
+        whole("render.frames", frames, 1, 100_000)
+        check_size(size)
+        whole("render.sheet_views", sheet_views, 1, 1000)
+        whole("render.sheet_size", sheet_size, 1, _LARGEST)
+        orbit = {
+            "elevation_degrees": number("render.elevation_degrees", elevation_degrees, least=-89, most=89),
+            "front_azimuth_degrees": front_azimuth_degrees,
+            "fov_degrees": number("the field of view", fov_degrees, least=1, most=170),
+        }
+        return cls(
+            cameras=turntable(frame, frames, size=size, **orbit),
+            sheet_cameras=turntable(frame, sheet_views, size=sheet_size, **orbit),
+            fps=fps,
+        )
+
+    def to(self, device: torch.device | str) -> Videos:
+        return Videos(self.cameras.to(device), self.sheet_cameras.to(device), self.fps)
+
+
+def check_size(size: object, name: str = "render.size") -> int:
+    """`size` as the side of a video in pixels; raises UserError unless it is even (H.264 halves the colours)."""
+    side = whole(name, size, 2, _LARGEST)
+    if side % 2:
+        raise UserError(f"{name}={side} is odd, and a video's sides are even; try {name}={side + 1}")
+    return side
 
 
 @torch.no_grad()
@@ -48,16 +102,20 @@ def render_views(renderer: Renderer, gaussians: Gaussians, cameras: Cameras) -> 
         yield renderer(gaussians, cameras[index]).rgb[0].clamp(0, 1).cpu()
 
 
-@dataclass
-class Videos:
-    """How the turntables are rendered: frame rate, cameras of the videos and of the contact sheet."""
+def save_scene(folder: Path, after: Gaussians, *, origin: Tensor | None = None) -> None:
+    """Write edited.ply, and `origin` [N] (see `gs_ssd.results.blend`) as origin.npy; an older run's files go.
 
-    cameras: Cameras
-    sheet_cameras: Cameras
-    fps: int = 20
+    They go when the new scene is complete beside them, so a full disk or a kill costs neither run.
+    """
+    with atomic_path(folder / "edited.ply") as temporary:
+        save_gaussians(after, temporary)
+        clear(folder, keep=["edited.ply"])
+    if origin is not None:
+        with atomic_path(folder / "origin.npy") as temporary:
+            np.save(temporary, origin.cpu().numpy().astype(np.int64))
 
 
-def write_results(
+def write(
     folder: Path,
     *,
     before: Gaussians,
@@ -66,19 +124,78 @@ def write_results(
     videos: Videos,
     reports: Sequence[StepReport],
     labels: tuple[str, str],
+    origin: Tensor | None = None,
+    change: Change | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    manifest: Mapping[str, Any] | None = None,
 ) -> Change:
-    """Write edited.ply, turntable.mp4, before_after.mp4, before_after.png and loss.png; returns the change."""
-    save_gaussians(after, folder / "edited.ply")
-    frames_before = [to_uint8(image) for image in render_views(renderer, before, videos.cameras)]
-    frames_after = [to_uint8(image) for image in render_views(renderer, after, videos.cameras)]
-    write_video(frames_after, folder / "turntable.mp4", fps=videos.fps)
-    side_by_side = (np.concatenate(pair, axis=1) for pair in zip(frames_before, frames_after))
-    write_video(side_by_side, folder / "before_after.mp4", fps=videos.fps)
+    """Write all results of one edit; returns the change it made.
 
-    sheet_before = torch.stack(list(render_views(renderer, before, videos.sheet_cameras)))
-    sheet_after = torch.stack(list(render_views(renderer, after, videos.sheet_cameras)))
+    Writes edited.ply and origin.npy, turntable.mp4, before_after.mp4, before_after.png, loss.png where there were
+    steps, metrics.json and run.json where `metrics` and `manifest` are given. run.json is last and gets the output's
+    digest and the change.
+
+    Args:
+        labels: what the source and the target show, in words.
+        origin: [N_after] index of the source Gaussian that each edited one descends from.
+        change: how much the edit changed, if it is known; else it is measured on the contact sheet's views.
+    """
+    save_scene(folder, after, origin=origin)
+    wanted = {_key(videos.sheet_cameras, i) for i in range(len(videos.sheet_cameras))}
+    known = _write_videos(folder, before, after, renderer, videos, wanted)
+    sheet = _sheet_pairs(before, after, renderer, videos.sheet_cameras, known)
+    sheet_before, sheet_after = (torch.stack(images) for images in zip(*sheet))
     rows = [(f"before: {labels[0]}", sheet_before), (f"after: {labels[1]}", sheet_after)]
     contact_sheet(rows, folder / "before_after.png")
     if reports:
         loss_curves(reports, folder / "loss.png")
-    return measure_change(before, after, sheet_before, sheet_after)
+    if change is None:
+        change = measure_change(before, after, sheet_before, sheet_after)
+    if metrics is not None:
+        write_json(dict(metrics), folder / "metrics.json")
+    if manifest is not None:
+        output = {"sha256": sha256(folder / "edited.ply"), "gaussians": len(after)}
+        write_json({**manifest, "output": output, "change": vars(change)}, folder / "run.json")
+    return change
+
+
+def _write_videos(
+    folder: Path, before: Gaussians, after: Gaussians, renderer: Renderer, videos: Videos, wanted: set
+) -> dict[Any, Pair]:
+    """Both videos in one pass, so that their frames need not be held; returns the `wanted` views among them."""
+    known: dict[Any, Pair] = {}
+    pairs = zip(render_views(renderer, before, videos.cameras), render_views(renderer, after, videos.cameras))
+    with (
+        video_writer(folder / "turntable.mp4", fps=videos.fps) as turn,
+        video_writer(folder / "before_after.mp4", fps=videos.fps) as both,
+    ):
+        for index, pair in enumerate(pairs):
+            frames = [to_uint8(image) for image in pair]
+            turn.add(frames[1])
+            both.add(np.concatenate(frames, axis=1))
+            if (key := _key(videos.cameras, index)) in wanted:
+                known[key] = pair
+    return known
+
+
+def _sheet_pairs(
+    before: Gaussians, after: Gaussians, renderer: Renderer, cameras: Cameras, known: Mapping[Any, Pair]
+) -> list[Pair]:
+    """Both scenes from every camera, rendered only where it is not `known`."""
+    pairs = []
+    for index in range(len(cameras)):
+        pair = known.get(_key(cameras, index))
+        if pair is None:
+            camera = cameras[index]
+            pair = (
+                next(render_views(renderer, before, camera)),
+                next(render_views(renderer, after, camera)),
+            )
+        pairs.append(pair)
+    return pairs
+
+
+def _key(cameras: Cameras, index: int) -> tuple[int, int, bytes, bytes]:
+    """What makes two cameras give the same picture."""
+    view, K = (value[index].cpu().numpy().tobytes() for value in (cameras.viewmats, cameras.Ks))
+    return cameras.width, cameras.height, view, K

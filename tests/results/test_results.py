@@ -2,6 +2,8 @@
 
 import errno
 import json
+import sys
+from types import SimpleNamespace
 
 import imageio_ffmpeg
 import numpy as np
@@ -11,9 +13,9 @@ from PIL import Image
 
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.results.manifest import sha256, write_json
+from gs_ssd.results.folder import make_output_dir
+from gs_ssd.results.manifest import peak_memory_mb, sha256, write_json
 from gs_ssd.results.pictures import contact_sheet
-from gs_ssd.results.scene import make_output_dir
 from gs_ssd.results.video import to_uint8, write_video
 
 
@@ -36,7 +38,7 @@ def test_a_full_disk_is_one_line(tmp_path):
 
 
 def test_video_round_trip(tmp_path):
-    frames = [np.full((33, 48, 3), 20 * i, dtype=np.uint8) for i in range(6)]
+    frames = [np.full((32, 48, 3), 20 * i, dtype=np.uint8) for i in range(6)]
     write_video(frames, tmp_path / "v.mp4", fps=10)
     reader = imageio_ffmpeg.read_frames(str(tmp_path / "v.mp4"))
     meta = next(reader)
@@ -51,6 +53,24 @@ def test_contact_sheet_shows_every_view(tmp_path):
     pixels = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert pixels.shape[1] == 3 * (16 + 6) + 6
     assert (pixels == 0).all(axis=-1).sum() >= 3 * 16 * 16
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+def test_peak_memory_on_every_system(platform, monkeypatch):
+    """Windows has no `resource`; the others count in bytes and kilobytes."""
+    monkeypatch.setattr(sys, "platform", platform)
+    if platform == "win32":
+        psutil = SimpleNamespace(
+            Process=lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=3 << 30))
+        )
+        monkeypatch.setitem(sys.modules, "psutil", psutil)
+        monkeypatch.setitem(sys.modules, "resource", None)
+    else:
+        unit = 1 << 10 if platform == "linux" else 1
+        usage = SimpleNamespace(ru_maxrss=(3 << 30) // unit)
+        resource = SimpleNamespace(getrusage=lambda _: usage, RUSAGE_SELF=0)
+        monkeypatch.setitem(sys.modules, "resource", resource)
+    assert peak_memory_mb()["cpu"] == 3072.0
 
 
 def test_uint8_rounds_and_clamps():

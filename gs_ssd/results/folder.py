@@ -1,0 +1,147 @@
+"""A run's folder: where it lies, that it can be written, and that it never mixes two runs.
+
+What a run writes has fixed names, FILES. A folder may be used again. A run's start checks that it can be written and
+sweeps away what a killed run left half-written; it touches no result. Once the new scene is complete on the disk,
+`clear` removes the older run's files, `run.json` first; the new ones follow, `run.json` last. So a folder that has a
+run.json holds exactly one whole run, and a folder without one holds no file of two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import unicodedata
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+from gs_ssd.errors import UserError
+
+MANIFEST = "run.json"
+FILES = (
+    MANIFEST,
+    "report.html",
+    "metrics.json",
+    "cameras.json",
+    "origin.npy",
+    "turntable.mp4",
+    "before_after.mp4",
+    "before_after.png",
+    "loss.png",
+    "progress.png",
+    "decomposition.png",
+    "before.png",
+    "after.png",
+    "image.png",
+    "edited.ply",
+)
+_NAME_BYTES = 100  # of one folder's name; file systems allow 255
+
+
+def make_output_dir(
+    folder: str | os.PathLike | None,
+    *,
+    scene: str,
+    prompt: str,
+    inputs: Iterable[str | os.PathLike | None] = (),
+) -> Path:
+    """Create the run's folder, outputs/<scene>/<prompt>/<time> unless given, and see that it can be written.
+
+    `scene` and `prompt` are names and never lead out of outputs/; a "/" in them makes a subfolder. `inputs` are the
+    files and folders that the run reads; None stands for an input that is not there. No existing result is touched.
+
+    Raises UserError before any work is done: a folder that can't be written, or one whose results would overwrite an
+    input.
+    """
+    try:
+        path = _unused(scene, prompt) if folder is None else Path(folder).expanduser()
+        for source in inputs:
+            if source is not None and _overwrites(path, Path(source).expanduser()):
+                raise UserError(
+                    f"output_dir {path} holds the input {source}, which the results would overwrite; "
+                    "choose another folder"
+                )
+        if path.exists() and not path.is_dir():
+            raise UserError(f"output_dir {path} is a file; choose a folder")
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as probe:
+            probe.write(bytes(4096))
+        _sweep(path)
+    except UserError:
+        raise
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # expanduser: RuntimeError; a null character: ValueError
+        reason = getattr(error, "strerror", None) or error
+        shown = str(folder if folder is not None else f"outputs/{scene}/{prompt}")
+        shown = shown if len(shown) <= 120 else f"{shown[:117]}..."
+        raise UserError(f"output_dir {shown} can't be written: {reason}; choose another folder") from error
+    return path
+
+
+def clear(folder: Path, *, keep: Iterable[str] = ()) -> None:
+    """Remove an earlier run's files from `folder`, its manifest first; `keep` names those that stay."""
+    kept = set(keep)
+    for name in FILES:
+        if name not in kept:
+            (folder / name).unlink(missing_ok=True)
+
+
+def slug(text: object, limit: int = 60) -> str:
+    """A name for `text`: its letters and digits, of any script, in lower case and joined by dashes.
+
+    Text without any (emoji) gives a short hash, so that two prompts never share a folder for want of letters.
+    """
+    plain = unicodedata.normalize("NFC", str(text)).lower()
+    joined = "".join(c if unicodedata.category(c)[0] in "LNM" else "-" for c in plain)
+    name = re.sub("-+", "-", joined).strip("-")[:limit].strip("-")
+    return name or hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def _unused(scene: str, prompt: str) -> Path:
+    """outputs/<scene>/<prompt>/<time>, made here so that two runs of the same second get two folders."""
+    parent = Path("outputs", *_parts(scene), *_parts(prompt))
+    parent.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    number = 1
+    while True:
+        path = parent / (stamp if number == 1 else f"{stamp}_{number}")
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            number += 1
+
+
+def _parts(name: str) -> list[str]:
+    """The folders that `name` stands for: relative, no "..", nothing that a file system refuses."""
+    parts = []
+    for part in re.split(r"[/\\]", str(name)):
+        part = "".join("-" if c in '<>:"|?*' or not c.isprintable() else c for c in part)
+        while len(os.fsencode(part)) > _NAME_BYTES:
+            part = part[:-1]
+        part = part.strip(" .")
+        if part:
+            parts.append(part)
+    return parts or ["unnamed"]
+
+
+def _overwrites(folder: Path, source: Path) -> bool:
+    """Whether a run into `folder` writes over `source`, under whatever path or link either is named."""
+    if not folder.is_dir() or not source.exists():
+        return False
+    targets = [folder, *(folder / name for name in FILES)]
+    return any(target.exists() and target.samefile(source) for target in targets)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed run left of its unfinished files (see `gs_ssd.files.atomic_path`)."""
+    names = "|".join(re.escape(Path(name).stem) for name in FILES)
+    unfinished = re.compile(rf"\.{{1,2}}({names})(-[a-z0-9_]{{8}}){{1,2}}\.\w+")
+    for path in folder.iterdir():
+        if unfinished.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
