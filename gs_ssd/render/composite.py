@@ -20,13 +20,13 @@ import math
 
 import numpy as np
 
+from gs_ssd.render.compilation import entry_point, kernel
 from gs_ssd.render.simd import (
     LANES,
     aligned,
     exp2,
     fma,
     inlined,
-    kernel,
     lane_bits,
     lane_columns,
     lane_rows,
@@ -54,6 +54,7 @@ from gs_ssd.render.tiles import (
     RECORD,
     SLOT,
     TILE,
+    TileLists,
     X,
     Y,
     build,
@@ -67,7 +68,7 @@ _AHEAD = 16  # how many Gaussians ahead to prefetch
 _NEVER = 3e38
 
 
-@kernel
+@entry_point
 def forward(team, opacities, means2d, conics, depths, colors, background, color, alpha):
     """Composite one view of N Gaussians with D colours [N, D] into color [H, W, D] and alpha [H, W, 1].
 
@@ -83,15 +84,16 @@ def forward(team, opacities, means2d, conics, depths, colors, background, color,
     ends = np.empty(tiles, np.int64)  # one past the last entry that contributed
     parallel(team, _forward_tiles, tiles, _grain(lists), (lists.tiles_x, lists.records, lists.firsts,
              lists.entries, background, color, alpha, transmittance, stops, ends))  # fmt: skip
-    return lists, (transmittance, stops, ends)
+    return tuple(lists), (transmittance, stops, ends)
 
 
-@kernel
+@entry_point
 def backward(
     team, lists, state, opacities, grad_opacities, conics, background, grad_color, grad_alpha,
     grad_means2d, grad_conics, grad_colors,
 ):  # fmt: skip
     """Write the gradients with respect to means2d, conics and colors; add that with respect to opacities."""
+    lists = TileLists(*lists)
     transmittance, stops, ends = state
     sums = aligned(lists.slots[-1] * LANES, lists.records)
     parallel(team, _backward_tiles, lists.tiles_x * lists.tiles_y, _grain(lists), (lists.tiles_x, lists.records,

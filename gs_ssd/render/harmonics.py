@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from gs_ssd.render.compilation import entry_point, kernel
 from gs_ssd.render.simd import (
     LANES,
     fill_lanes,
     fma,
     gather,
     inlined,
-    kernel,
     load,
     maximum,
     scatter,
@@ -103,7 +103,7 @@ def _evaluate(bases, Y, coefficients, lanes, stride):
     return r, g, b
 
 
-@kernel
+@entry_point
 def shade(team, degree, means, coefficients, viewmats, conics, colors):
     """Colours [C, N, 3] of means [N, 3] with coefficients [N, K, 3]; zero where culled (conics [C, N, 3] are 0)."""
     stride = 3 * coefficients.shape[1]
@@ -112,7 +112,7 @@ def shade(team, degree, means, coefficients, viewmats, conics, colors):
                  position, conics[c].reshape(-1), colors[c].reshape(-1)))  # fmt: skip
 
 
-@kernel
+@entry_point
 def shade_adjoint(
     team, degree, means, coefficients, viewmats, conics, grad_colors, grad_means, grad_coefficients
 ):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gs_ssd.render.compilation import entry_point, kernel
 from gs_ssd.render.simd import (
     LANES,
     ceil,
@@ -24,7 +25,6 @@ from gs_ssd.render.simd import (
     fma,
     gather,
     inlined,
-    kernel,
     log2,
     maximum,
     minimum,
@@ -144,7 +144,7 @@ def _ewa(view, m, q, s, eps2d):
     return t, iz, d, k, a[2], px, py, (xx + eps2d, _dot(ux, uy), yy + eps2d), det
 
 
-@kernel
+@entry_point
 def project(
     team, width, height, near, far, eps2d, means, quats, scales, opacities, viewmats, Ks,
     radii, means2d, depths, conics,
@@ -156,7 +156,7 @@ def project(
                  radii[c].reshape(-1), means2d[c].reshape(-1), depths[c], conics[c].reshape(-1)))  # fmt: skip
 
 
-@kernel
+@entry_point
 def project_adjoint(
     team, width, height, eps2d, means, quats, scales, viewmats, Ks, conics,
     grad_means2d, grad_depths, grad_conics, grad_means, grad_quats, grad_scales,

@@ -22,17 +22,6 @@ from numba.np.arrayobj import make_array
 LANES = 16
 
 
-def kernel(function):
-    """`njit` without the GIL, with the machine code cached on disk where some cache directory is writable.
-
-    The cache notices a change of the file that defines the kernel, but not of the files it calls into.
-    """
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # numba: no locator available
-        return njit(nogil=True)(function)
-
-
 def inlined(function):
     """A helper of kernels, compiled into each of them."""
     return njit(nogil=True, forceinline=True)(function)

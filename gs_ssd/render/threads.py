@@ -18,6 +18,8 @@ from numba import cfunc, types
 from numba.core import cgutils
 from numba.core.extending import intrinsic
 
+from gs_ssd.render.compilation import without_cache_if_need_be
+
 GRAIN = 512  # Gaussians per range
 # A team's state, a cache line each (byte offsets): the posted job, how many are at work on it, is the pass over.
 _JOB, _INSIDE, _CLOSED = 0, 64, 128
@@ -36,8 +38,9 @@ def run(kernel, *args):
         return kernel(0, *args)
     state = np.zeros(3 * 8, np.int64)
     team = state.ctypes.data
-    _library.GOMP_parallel_start(ctypes.c_void_p(_serve.address), ctypes.c_void_p(team), threads)
-    try:
+    serve, data = ctypes.c_void_p(_serve.address), ctypes.c_void_p(team)
+    try:  # An interrupt can strike once the team has started, not before: it waits for the end of a call.
+        _library.GOMP_parallel_start(serve, data, threads)
         return kernel(team, *args)
     finally:
         state[_CLOSED // 8] = 1
@@ -149,10 +152,19 @@ def _help(typingctx, team):
     return types.none(types.int64), codegen
 
 
-@cfunc(types.void(types.int64), cache=True)
-def _serve(team):
+def _serve_until_closed(team):
     while not _closed(team):
         _help(team)
+
+
+def _callback(function):
+    signature = types.void(types.int64)
+    with without_cache_if_need_be():
+        return cfunc(signature, cache=True)(function)
+    return cfunc(signature)(function)
+
+
+_serve = _callback(_serve_until_closed)
 
 
 _library = None if os.name == "nt" else ctypes.CDLL(None)

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gs_ssd.render.compilation import kernel
 from gs_ssd.render.simd import (
     LANES,
     aligned,
@@ -29,7 +30,6 @@ from gs_ssd.render.simd import (
     floor,
     gather,
     inlined,
-    kernel,
     lane_bits,
     lane_columns,
     lane_rows,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from gs_ssd.render.simd import kernel
+from gs_ssd.render.compilation import kernel
 from gs_ssd.render.threads import parallel, run
 
 
