@@ -34,11 +34,12 @@ from gs_ssd.cli.app import (
 )
 from gs_ssd.cli.shorthands import options
 from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.diffusion.text import TextCondition
 from gs_ssd.edit.loop import StepReport, edit
 from gs_ssd.edit.trainable import SceneOptimizer
 from gs_ssd.edit.view_prompts import ViewPrompts
 from gs_ssd.errors import NonFiniteError, UserError
-from gs_ssd.guidance import Conditions, Guidance
+from gs_ssd.guidance import Guidance, encode_prompts
 from gs_ssd.metrics.clip import COMPAT_VIEWS, Clip
 from gs_ssd.metrics.edit import PURE, edit_metrics
 from gs_ssd.metrics.lpips import Lpips
@@ -60,9 +61,10 @@ def check_settings(cfg: DictConfig, prior: DiffusionPrior, guidance: Guidance) -
     """The training resolution; raises UserError for settings that don't fit together."""
     check_whole_numbers(cfg, "steps", "views_per_step", "metrics.views", "metrics.size")
     size = cfg.resolution or prior.resolution
-    if not isinstance(size, int) or size < prior.factor or size % prior.factor:
-        nearest = max(round(float(size) / prior.factor), 1) * prior.factor if isinstance(size, int) else 512
-        raise UserError(f"resolution={size} is not divisible by {prior.factor}; try resolution={nearest}")
+    if not isinstance(size, int) or size < prior.vae_scale_factor or size % prior.vae_scale_factor:
+        factor = prior.vae_scale_factor
+        nearest = max(round(float(size) / factor), 1) * factor if isinstance(size, int) else 512
+        raise UserError(f"resolution={size} is not divisible by {factor}; try resolution={nearest}")
     if not isinstance(cfg.metrics.among, ListConfig | None):
         raise UserError(f"metrics.among={cfg.metrics.among} must be a list of prompts, such as [clown,joker]")
     for name in cfg.metrics.among or ():
@@ -216,12 +218,12 @@ def run(cfg: DictConfig) -> int:
         "source": cfg.prompt.source or "",
         "negative": cfg.prompt.negative if cfg.prompt.negative is not None else guidance.negative_prompt,
     }
-    conditions: Conditions | ViewPrompts
+    text: dict[str, TextCondition] | ViewPrompts
     if words := cfg.scene.get("view_words"):
         front = cfg.scene.views.front_azimuth_degrees
-        conditions = ViewPrompts(prior, **prompts, words=words, frame=frame, front_azimuth_degrees=front)
+        text = ViewPrompts(prior, **prompts, words=words, frame=frame, front_azimuth_degrees=front)
     else:
-        conditions = Conditions.encode(prior, **prompts)
+        text = encode_prompts(prior, **prompts)
     set_up = time.perf_counter() - started
 
     origin = "a random ball" if generating else cfg.prompt.source
@@ -232,7 +234,7 @@ def run(cfg: DictConfig) -> int:
         renderer=renderer,
         prior=prior,
         guidance=guidance,
-        conditions=conditions,
+        text=text,
         timesteps=timesteps,
         anchors=anchors,
         densifier=densifier,

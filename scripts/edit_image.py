@@ -32,7 +32,7 @@ from gs_ssd.cli.app import (
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.edit.image import LATENT_RATE, LatentImage, PixelImage, distil
 from gs_ssd.errors import UserError
-from gs_ssd.guidance import Conditions, Guidance
+from gs_ssd.guidance import Guidance, encode_prompts
 from gs_ssd.results.folder import clear, make_output_dir
 from gs_ssd.results.image import Strip, manifest
 from gs_ssd.results.image_files import load_image, save_image
@@ -73,7 +73,7 @@ def run(cfg: DictConfig) -> int:
     for warning in check_prompts(prior, source=cfg.prompt.source, target=cfg.prompt.target):
         print(f"warning: {warning}", file=sys.stderr)
     digest = sha256(Path(cfg.image).expanduser())
-    rgb = load_image(cfg.image, factor=prior.factor, size=cfg.size).to(device)
+    rgb = load_image(cfg.image, factor=prior.vae_scale_factor, size=cfg.size).to(device)
     side = min(rgb.shape[1:3])
     if not prior.resolution / 2 <= side <= prior.resolution * 2:
         print(
@@ -88,12 +88,12 @@ def run(cfg: DictConfig) -> int:
     folder = make_output_dir(
         cfg.output_dir, scene=f"images/{name}", prompt=cfg.prompt.name, inputs=[cfg.image]
     )
-    text = Conditions.encode(
+    text = encode_prompts(
         prior,
         target=cfg.prompt.target,
         source=cfg.prompt.source,
         negative=cfg.prompt.negative if cfg.prompt.negative is not None else guidance.negative_prompt,
-    ).text
+    )
     condition = prior.encode_condition(rgb) if prior.takes_image else None
 
     print(f"{name} ({rgb.shape[2]}x{rgb.shape[1]} pixels): {cfg.prompt.source!r} → {cfg.prompt.target!r}")
@@ -103,7 +103,8 @@ def run(cfg: DictConfig) -> int:
         image,
         prior=prior,
         guidance=guidance,
-        conditions=Conditions(text, condition),
+        text=text,
+        image_condition=condition,
         timesteps=timesteps,
         optimizer=optimizer,
         z_src=z_src,

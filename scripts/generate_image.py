@@ -32,7 +32,7 @@ from gs_ssd.cli.app import (
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.edit.image import LatentImage, distil
 from gs_ssd.errors import UserError
-from gs_ssd.guidance import Conditions, Guidance
+from gs_ssd.guidance import Guidance, encode_prompts
 from gs_ssd.guidance.nfsd import NEGATIVE_PROMPT
 from gs_ssd.results.folder import clear, make_output_dir
 from gs_ssd.results.image import Strip, manifest, save_decomposition
@@ -63,9 +63,9 @@ def run(cfg: DictConfig) -> int:
     for warning in check_target(prior, cfg.prompt.target):
         print(f"warning: {warning}", file=sys.stderr)
     size = cfg.size or prior.resolution
-    if size % prior.factor:
-        nearest = max(round(size / prior.factor), 1) * prior.factor
-        raise UserError(f"size={size} is not divisible by {prior.factor}; try size={nearest}")
+    if size % prior.vae_scale_factor:
+        nearest = max(round(size / prior.vae_scale_factor), 1) * prior.vae_scale_factor
+        raise UserError(f"size={size} is not divisible by {prior.vae_scale_factor}; try size={nearest}")
     if not isinstance(cfg.decomposition, ListConfig):
         raise UserError(
             f"decomposition={cfg.decomposition} must be a list of timesteps, such as [300], or []"
@@ -76,7 +76,7 @@ def run(cfg: DictConfig) -> int:
         raise UserError(f"decomposition={bad} must be timesteps, whole numbers from 0 to {last}")
     folder = make_output_dir(cfg.output_dir, scene="images/generated", prompt=cfg.prompt.name)
     negative = cfg.prompt.negative
-    conditions = Conditions.encode(
+    text = encode_prompts(
         prior,
         target=cfg.prompt.target,
         source="",
@@ -94,7 +94,7 @@ def run(cfg: DictConfig) -> int:
         image,
         prior=prior,
         guidance=guidance,
-        conditions=conditions,
+        text=text,
         timesteps=timesteps,
         optimizer=optimizer,
         # At a constant rate the picture keeps the grain of its last few gradients.
@@ -114,7 +114,7 @@ def run(cfg: DictConfig) -> int:
             prior,
             image.latents().detach(),
             timesteps=list(cfg.decomposition),
-            conditions=conditions,
+            text=text,
             generator=generator,
             path=folder / "decomposition.png",
         )

@@ -12,7 +12,7 @@ CORE = {*BASE, "scene", "render", "diffusion", "guidance", "edit"}
 MAY_IMPORT = {
     "scene": {*BASE, "scene"},
     "render": {*BASE, "scene", "render"},
-    "diffusion": {*BASE, "diffusion"},
+    "diffusion": {*BASE, "assets", "diffusion"},
     "guidance": {*BASE, "diffusion", "guidance"},
     "metrics": {*BASE, "diffusion", "metrics"},
     "edit": CORE,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from contextlib import nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from gs_ssd.diffusion.freeu import enable_freeu
 from gs_ssd.diffusion.patch_autoencoder import PatchAutoencoder
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.schedule import NoiseSchedule
+from gs_ssd.diffusion.text import TextCondition
 from gs_ssd.errors import UserError
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
@@ -39,6 +41,7 @@ class DiffusersPrior(DiffusionPrior):
         dtype: of the UNet and the text encoder; None takes float16 on CUDA and float32 elsewhere.
         freeu: use FreeU (see `freeu.py`) for the guidances that were published with it.
         vocabulary: the words the text encoder was trained on, where that is a closed list.
+        family: None recognises sd, ip2p and embedded by their parts.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class DiffusersPrior(DiffusionPrior):
         dtype: torch.dtype | None = None,
         freeu: bool = False,
         vocabulary: dict[str, list[str]] | None = None,
+        family: str | None = None,
     ) -> None:
         self.name = name
         self.device = torch.device(device)
@@ -62,7 +66,7 @@ class DiffusersPrior(DiffusionPrior):
         self.text_encoder = _frozen(text_encoder, self.device, dtype)
         self.vae = _frozen(vae, self.device, torch.float32)
         self.tokenizer = tokenizer
-        self.schedule = NoiseSchedule(scheduler.alphas_cumprod)
+        self.schedule = NoiseSchedule.variance_preserving(scheduler.alphas_cumprod)
         self.prediction_type = scheduler.config.prediction_type
         if self.prediction_type not in PREDICTION_TYPES:
             raise UserError(
@@ -70,17 +74,18 @@ class DiffusersPrior(DiffusionPrior):
             )
         self.latent_channels = vae.config.latent_channels
         self.scaling_factor = vae.config.scaling_factor
-        self.factor = (
+        self.vae_scale_factor = (
             2 ** (len(vae.config.block_out_channels) - 1)
             if "block_out_channels" in vae.config
             else (vae.config.patch_size)
         )
-        self.resolution = unet.config.sample_size * self.factor
+        self.resolution = unet.config.sample_size * self.vae_scale_factor
         self.takes_image = unet.config.in_channels == 2 * self.latent_channels
         self.vocabulary = vocabulary
+        own = "embedded" if isinstance(vae, PatchAutoencoder) else "ip2p" if self.takes_image else "sd"
+        self.family = family or own
         self.has_self_attention = any(getattr(block, "attentions", ()) for block in unet.up_blocks)
         self.freeu = freeu
-        self._freeu_hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     @classmethod
     def from_pretrained(
@@ -152,7 +157,7 @@ class DiffusersPrior(DiffusionPrior):
         return (image / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
     @torch.no_grad()
-    def embed(self, prompts: list[str]) -> Tensor:
+    def encode_prompt(self, prompts: list[str]) -> TextCondition:
         length = self.text_encoder.config.max_position_embeddings
         for prompt in prompts:
             used = len(self.tokenizer(prompt, verbose=False).input_ids)
@@ -164,28 +169,23 @@ class DiffusersPrior(DiffusionPrior):
         tokens = self.tokenizer(
             prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
-        return self.text_encoder(tokens.input_ids.to(self.device)).last_hidden_state
+        return TextCondition(self.text_encoder(tokens.input_ids.to(self.device)).last_hidden_state)
 
     @torch.no_grad()
-    def predict(self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None = None) -> Tensor:
-        output = self.network_output(z_t, t, text, image)
-        alpha, sigma = self.schedule.alpha_bar(t), self.schedule.sigma(t)
+    def predict_noise(
+        self, z_t: Tensor, t: int, text: TextCondition, image: Tensor | None = None, *, freeu: bool = False
+    ) -> Tensor:
+        output = self.network_output(z_t, t, text, image, freeu=freeu)
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         if self.prediction_type == "v_prediction":
-            return alpha**0.5 * output + sigma * z_t
+            return alpha * output + sigma * z_t
         if self.prediction_type == "sample":
-            return (z_t - alpha**0.5 * output) / sigma
+            return (z_t - alpha * output) / sigma
         return output
 
-    def use_freeu(self, on: bool) -> None:
-        wanted = on and self.freeu
-        if wanted and not self._freeu_hooks:
-            self._freeu_hooks = enable_freeu(self.unet)
-        elif not wanted:
-            for hook in self._freeu_hooks:
-                hook.remove()
-            self._freeu_hooks = []
-
-    def network_output(self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None = None) -> Tensor:
+    def network_output(
+        self, z_t: Tensor, t: int, text: TextCondition, image: Tensor | None = None, *, freeu: bool = False
+    ) -> Tensor:
         """What the UNet itself predicts (ε, v or z), in the dtype of z_t, with its graph."""
         if self.takes_image:
             if image is None:
@@ -193,16 +193,18 @@ class DiffusersPrior(DiffusionPrior):
             net_input = torch.cat([z_t, image], dim=1)
         else:
             net_input = z_t
-        return self.unet(net_input.to(self.unet.dtype), t, text.to(self.unet.dtype)).sample.to(z_t.dtype)
+        with enable_freeu(self.unet) if freeu and self.freeu else nullcontext():
+            output = self.unet(net_input.to(self.unet.dtype), t, text.hidden.to(self.unet.dtype)).sample
+        return output.to(z_t.dtype)
 
     def network_target(self, z: Tensor, noise: Tensor, t: int) -> Tensor:
         """What a perfect `network_output` is for the clean latents z and the drawn noise."""
         if self.prediction_type == "v_prediction":
-            return self.schedule.alpha_bar(t) ** 0.5 * noise - self.schedule.sigma(t) * z
+            return self.schedule.alpha(t) * noise - self.schedule.sigma(t) * z
         return z if self.prediction_type == "sample" else noise
 
     def attention_features(
-        self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None = None
+        self, z_t: Tensor, t: int, text: TextCondition, image: Tensor | None = None, *, freeu: bool = False
     ) -> list[Tensor]:
         if not self.has_self_attention:
             return super().attention_features(z_t, t, text, image)
@@ -212,7 +214,7 @@ class DiffusersPrior(DiffusionPrior):
             for transformer in getattr(block, "attentions", []):
                 handles += _collect_self_attention(transformer, features)
         try:
-            self.network_output(z_t, t, text, image)
+            self.network_output(z_t, t, text, image, freeu=freeu)
         finally:
             for handle in handles:
                 handle.remove()

@@ -10,6 +10,9 @@ diffusers' `enable_freeu` selects by up-block index instead, which touches other
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
@@ -26,10 +29,11 @@ def filter_low_frequencies(x: Tensor, scale: float) -> Tensor:
     return filtered.to(x.dtype)
 
 
+@contextmanager
 def enable_freeu(
     unet: UNet2DConditionModel, *, b1: float = 1.1, b2: float = 1.1, s1: float = 0.9, s2: float = 0.2
-) -> list[torch.utils.hooks.RemovableHandle]:
-    """Hook FreeU into the up blocks of `unet`; returns the handles that take it out again."""
+) -> Iterator[UNet2DConditionModel]:
+    """FreeU in the up blocks of `unet` while the context lasts."""
     widest = max(unet.config.block_out_channels)
     factors = {widest: (b1, s1), widest // 2: (b2, s2)}
     handles = []
@@ -39,7 +43,11 @@ def enable_freeu(
             if hidden in factors:
                 handles.append(resnet.register_forward_pre_hook(_hook(hidden, *factors[hidden])))
             hidden = resnet.out_channels
-    return handles
+    try:
+        yield unet
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _hook(hidden: int, backbone: float, skip: float):

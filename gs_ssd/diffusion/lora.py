@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gs_ssd.diffusion.diffusers_prior import DiffusersPrior
 from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.diffusion.text import TextCondition
 from gs_ssd.errors import UserError
 
 ADAPTED = ("to_q", "to_k", "to_v", "to_out.0")
@@ -47,18 +48,47 @@ class LoraTwin:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(ADAPTED)), unet)
-        self.parameters = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+        self.named = {name: p for name, p in unet.named_parameters() if p.requires_grad}
+        self.parameters = list(self.named.values())
         for parameter in self.parameters:
             parameter.data = parameter.data.float()  # AdamW's small updates vanish in half precision
         self.twin = copy.copy(prior)
         self.twin.unet = unet
         self.optimizer = torch.optim.AdamW(self.parameters, lr=lr)
 
-    def predict(self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None) -> Tensor:
+    def predict_noise(self, z_t: Tensor, t: int, text: TextCondition, image: Tensor | None) -> Tensor:
         """ε-prediction [B, C, h, w] with the adapters, conditions as the prior takes them; no gradient."""
-        return self.twin.predict(z_t, t, text, image)
+        return self.twin.predict_noise(z_t, t, text, image)
 
-    def loss(self, z: Tensor, t: int, text: Tensor, image: Tensor | None, noise: Tensor) -> Tensor:
+    def state_dict(self) -> dict[str, Tensor]:
+        """Adapters and AdamW's moments: "<adapter>", "<adapter>/step", "<adapter>/exp_avg", "<adapter>/exp_avg_sq"."""
+        state = {name: parameter.detach().clone() for name, parameter in self.named.items()}
+        for name, parameter in self.named.items():
+            state |= {f"{name}/{key}": x.clone() for key, x in self.optimizer.state[parameter].items()}
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from a `state_dict` of a twin of the same prior and rank; raises ValueError for another one's."""
+        moments = {name: {} for name in self.named}
+        for key, tensor in state.items():
+            name, _, moment = key.partition("/")
+            if name not in self.named or (not moment and tensor.shape != self.named[name].shape):
+                raise ValueError(
+                    f"the adapters don't fit {self.prior.name} at this rank: {key} {tuple(tensor.shape)}"
+                )
+            if moment:
+                moments[name][moment] = tensor
+            else:
+                self.named[name].data.copy_(tensor)
+        for name, parameter in self.named.items():
+            if name not in state:
+                raise ValueError(f"the adapters are incomplete: {name} is missing")
+            self.optimizer.state[parameter] = {
+                key: x.clone() if key == "step" else x.clone().to(parameter.device)  # AdamW counts on the CPU
+                for key, x in moments[name].items()
+            }
+
+    def loss(self, z: Tensor, t: int, text: TextCondition, image: Tensor | None, noise: Tensor) -> Tensor:
         """The denoising loss of clean latents z at timestep t, in what the network predicts (ε, v or z)."""
         z_t = self.prior.schedule.add_noise(z, noise, t)
         return F.mse_loss(
@@ -66,7 +96,7 @@ class LoraTwin:
         )
 
     def train_step(
-        self, z: Tensor, text: Tensor, image: Tensor | None, generator: torch.Generator | None = None
+        self, z: Tensor, text: TextCondition, image: Tensor | None, generator: torch.Generator | None = None
     ) -> float:
         """One AdamW step on z at t' ~ U{0, …, T − 1} with its own noise; returns the loss."""
         t = int(torch.randint(len(self.prior.schedule), (), generator=generator))

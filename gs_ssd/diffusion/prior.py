@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 
 from gs_ssd.diffusion.schedule import NoiseSchedule
+from gs_ssd.diffusion.text import TextCondition
 
 
 class DiffusionPrior(ABC):
@@ -18,48 +19,51 @@ class DiffusionPrior(ABC):
 
     Attributes:
         name: how reports call it.
+        family: what it is a kind of, for settings that suit the kind: embedded, sd, ip2p, tiny ...
         schedule: its noise schedule.
         resolution: the image side in pixels it was trained at.
-        factor: pixels per latent cell; image sides must be multiples of it.
-        takes_image: whether `predict` needs an image condition (InstructPix2Pix).
+        vae_scale_factor: pixels per latent cell; image sides must be multiples of it.
+        takes_image: whether `predict_noise` needs an image condition (InstructPix2Pix).
         has_self_attention: whether `attention_features` finds any.
     """
 
     name: str
+    family: str = ""
     schedule: NoiseSchedule
     resolution: int
-    factor: int
+    vae_scale_factor: int
     takes_image: bool = False
     has_self_attention: bool = False
 
     @abstractmethod
     def encode(self, rgb: Tensor) -> Tensor:
-        """Clean latents z [B, C, H/factor, W/factor] of images [B, H, W, 3]; differentiable."""
+        """Clean latents z [B, C, H/f, W/f] of images [B, H, W, 3], f the scale factor; differentiable."""
 
     @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
         """Images [B, H, W, 3] in [0, 1] of clean latents z; no gradient."""
 
     @abstractmethod
-    def embed(self, prompts: list[str]) -> Tensor:
-        """Text conditions [len(prompts), L, D]."""
+    def encode_prompt(self, prompts: list[str]) -> TextCondition:
+        """The text conditions of `prompts`, as one record."""
 
     @abstractmethod
-    def predict(self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None = None) -> Tensor:
-        """ε-prediction [B, C, h, w] for noisy latents at timestep t under text [B, L, D].
+    def predict_noise(
+        self, z_t: Tensor, t: int, text: TextCondition, image: Tensor | None = None, *, freeu: bool = False
+    ) -> Tensor:
+        """ε-prediction [B, C, h, w] for noisy latents at timestep t under a text condition of as many prompts.
 
-        `image` [B, C, h, w] is the image condition where `takes_image`, with zeros for "no image".
+        Args:
+            image: the image condition [B, C, h, w] where `takes_image`, with zeros for "no image".
+            freeu: predict with FreeU; a prior that has none, or is told to do without, ignores it.
         """
 
-    def use_freeu(self, on: bool) -> None:  # noqa: B027 most priors have none
-        """Whether predictions from now on use FreeU; a prior that has none, or is told to do without, ignores it."""
-
     def encode_condition(self, rgb: Tensor) -> Tensor:
-        """The image condition for `predict`, [B, C, h, w]; only where `takes_image`."""
+        """The image condition for `predict_noise`, [B, C, h, w]; only where `takes_image`."""
         raise ValueError(f"{self.name} takes no image condition")
 
     def attention_features(
-        self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None = None
+        self, z_t: Tensor, t: int, text: TextCondition, image: Tensor | None = None, *, freeu: bool = False
     ) -> list[Tensor]:
         """Outputs of the self-attentions in the network's up blocks, each [B, C, h, w], with their graph to z_t."""
         raise ValueError(f"{self.name} has no self-attention in its up blocks")

@@ -1,9 +1,11 @@
 """The forward process of a diffusion prior.
 
 Notation (used by every guidance):
-    ᾱ_t   cumulative alpha at timestep index t in 0 … T-1
-    σ_t   √(1 − ᾱ_t)
-    z_t   √ᾱ_t z + σ_t ε, the noisy latent
+    α_t, σ_t   scales of the clean latents and of the noise at timestep index t in 0 … T-1
+    z_t        α_t z + σ_t ε, the noisy latents
+
+Variance-preserving models (Stable Diffusion 1 and 2, SDXL) have α_t = √ᾱ_t and σ_t = √(1 − ᾱ_t), where ᾱ_t is the
+"cumulative alpha" of their schedulers. Rectified-flow models (SD 3, FLUX) have α_t = 1 − σ_t.
 """
 
 from __future__ import annotations
@@ -14,14 +16,30 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """ᾱ_t for every timestep, `alphas_cumprod` [T] in float64 on the CPU: scalars are read from it, not tensors."""
+    """α_t and σ_t for every timestep, `alphas` and `sigmas` [T] in float64 on the CPU: steps read scalars from it."""
 
-    alphas_cumprod: Tensor
+    alphas: Tensor
+    sigmas: Tensor
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "alphas_cumprod", self.alphas_cumprod.detach().double().cpu())
+        if self.alphas.shape != self.sigmas.shape or self.alphas.ndim != 1:
+            raise ValueError(
+                f"alphas {tuple(self.alphas.shape)} and sigmas {tuple(self.sigmas.shape)} differ"
+            )
+        for name in ("alphas", "sigmas"):
+            object.__setattr__(self, name, getattr(self, name).detach().double().cpu())
+
+    @classmethod
+    def variance_preserving(cls, alphas_cumprod: Tensor) -> NoiseSchedule:
+        """α² + σ² = 1, from ᾱ_t [T]."""
+        alpha_bar = alphas_cumprod.detach().double().tolist()
+        # Python's power, not torch's root: the two may differ in the last bit, and an edit's bytes hang on it.
+        return cls(
+            torch.tensor([a**0.5 for a in alpha_bar], dtype=torch.float64),
+            torch.tensor([(1 - a) ** 0.5 for a in alpha_bar], dtype=torch.float64),
+        )
 
     @classmethod
     def scaled_linear(
@@ -29,17 +47,24 @@ class NoiseSchedule:
     ) -> NoiseSchedule:
         """Stable Diffusion's schedule: β = linspace(√β_start, √β_end, T)²."""
         betas = torch.linspace(beta_start**0.5, beta_end**0.5, num_timesteps, dtype=torch.float64) ** 2
-        return cls(torch.cumprod(1 - betas, dim=0))
+        return cls.variance_preserving(torch.cumprod(1 - betas, dim=0))
+
+    @classmethod
+    def rectified_flow(cls, *, shift: float = 1.0, num_timesteps: int = 1000) -> NoiseSchedule:
+        """α = 1 − σ, where u = (t + 1)/T is shifted towards noise: σ = shift·u/(1 + (shift − 1)u)."""
+        u = torch.arange(1, num_timesteps + 1, dtype=torch.float64) / num_timesteps
+        sigmas = shift * u / (1 + (shift - 1) * u)
+        return cls(1 - sigmas, sigmas)
 
     def __len__(self) -> int:
-        return len(self.alphas_cumprod)
+        return len(self.alphas)
 
-    def alpha_bar(self, t: int) -> float:
-        return float(self.alphas_cumprod[t])
+    def alpha(self, t: int) -> float:
+        return float(self.alphas[t])
 
     def sigma(self, t: int) -> float:
-        return (1 - self.alpha_bar(t)) ** 0.5
+        return float(self.sigmas[t])
 
     def add_noise(self, z: Tensor, noise: Tensor, t: int) -> Tensor:
-        """z_t = √ᾱ_t z + σ_t ε."""
-        return self.alpha_bar(t) ** 0.5 * z + self.sigma(t) * noise
+        """z_t = α_t z + σ_t ε."""
+        return self.alpha(t) * z + self.sigma(t) * noise

@@ -45,7 +45,9 @@ class Linear:
     def __post_init__(self) -> None:
         _check(self.ratio_min, self.ratio_max)
 
-    def __call__(self, step, num_steps, schedule, generator=None) -> int:
+    def __call__(
+        self, step: int, num_steps: int, schedule: NoiseSchedule, generator: torch.Generator | None = None
+    ) -> int:
         low, high = _bounds(self.ratio_min, self.ratio_max, len(schedule))
         index = int((high - low) * (num_steps - step) / num_steps + low)
         return min(index + 1, len(schedule) - 1)
@@ -61,7 +63,9 @@ class Uniform:
     def __post_init__(self) -> None:
         _check(self.ratio_min, self.ratio_max)
 
-    def __call__(self, step, num_steps, schedule, generator=None) -> int:
+    def __call__(
+        self, step: int, num_steps: int, schedule: NoiseSchedule, generator: torch.Generator | None = None
+    ) -> int:
         low, high = _bounds(self.ratio_min, self.ratio_max, len(schedule))
         return int(torch.randint(low, high + 1, (), generator=generator))
 
@@ -76,7 +80,9 @@ class Sqrt:
     def __post_init__(self) -> None:
         _check(self.ratio_min, self.ratio_max)
 
-    def __call__(self, step, num_steps, schedule, generator=None) -> int:
+    def __call__(
+        self, step: int, num_steps: int, schedule: NoiseSchedule, generator: torch.Generator | None = None
+    ) -> int:
         low, high = _bounds(self.ratio_min, self.ratio_max, len(schedule))
         return int((high - low) * (1 - math.sqrt(step / num_steps)) + low)
 
@@ -85,7 +91,7 @@ class Sqrt:
 class DreamTime:
     """DreamTime's time-prioritised rule (ICLR 2024): i/N of the weight W lies above t(i).
 
-    W = √((1 − ᾱ_t)/ᾱ_t) · exp(−(t − m)²/2 s²)
+    W = σ_t/α_t · exp(−(t − m)²/2 s²), and σ_t/α_t = √((1 − ᾱ_t)/ᾱ_t) as published
     """
 
     ratio_max: float = 0.98
@@ -96,17 +102,19 @@ class DreamTime:
     def __post_init__(self) -> None:
         _check(self.ratio_min, self.ratio_max)
 
-    def __call__(self, step, num_steps, schedule, generator=None) -> int:
+    def __call__(
+        self, step: int, num_steps: int, schedule: NoiseSchedule, generator: torch.Generator | None = None
+    ) -> int:
         low, high = _bounds(self.ratio_min, self.ratio_max, len(schedule))
         t = torch.arange(high, low - 1, -1)
-        weight = self.weight(t, schedule.alphas_cumprod[t])
+        weight = self.weight(t, schedule.sigmas[t] / schedule.alphas[t])
         mass = torch.cumsum(weight / weight.sum(), dim=0)
         index = int(torch.searchsorted(mass, torch.tensor(step / num_steps, dtype=torch.float64)))
         return max(high - index, low)
 
-    def weight(self, t: Tensor, alpha_bar: Tensor) -> Tensor:
-        """W of timesteps t with their ᾱ, up to a factor."""
-        return ((1 - alpha_bar) / alpha_bar).sqrt() * torch.exp(-((t - self.m) ** 2) / (2 * self.s**2))
+    def weight(self, t: Tensor, noise_ratio: Tensor) -> Tensor:
+        """W of timesteps t with their σ/α, up to a factor."""
+        return noise_ratio * torch.exp(-((t - self.m) ** 2) / (2 * self.s**2))
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,7 @@ class DreamTimeV1(DreamTime):
     m2: float = 500
     s2: float = 100
 
-    def weight(self, t: Tensor, alpha_bar: Tensor) -> Tensor:
+    def weight(self, t: Tensor, noise_ratio: Tensor) -> Tensor:
         above = (t - self.m).clamp(min=0) / self.s
         below = (t - self.m2).clamp(max=0) / self.s2
         return torch.exp(-(above**2 + below**2) / 2)

@@ -99,4 +99,4 @@ def tiny_prior(
 ) -> DiffusersPrior:
     """The miniature as a prior."""
     parts = tiny_parts(seed=seed, image_condition=image_condition)
-    return DiffusersPrior(**parts, name="tiny (random weights)", device=device, freeu=freeu)
+    return DiffusersPrior(**parts, name="tiny (random weights)", family="tiny", device=device, freeu=freeu)

@@ -15,9 +15,10 @@ from torch.nn import Parameter
 from torch.optim.lr_scheduler import LRScheduler
 
 from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.diffusion.text import TextCondition
 from gs_ssd.diffusion.timesteps import TimestepSampler
 from gs_ssd.errors import NonFiniteError
-from gs_ssd.guidance import Conditions, Guidance, inject_gradient
+from gs_ssd.guidance import Guidance, Step, inject_gradient
 
 # The DDS authors descend at 0.1 on 2000/(h·w)·Σ G·z, with latents of 64x64. At another size their loss would change the
 # step of every element with the area; here it stays the one that they tuned.
@@ -72,7 +73,8 @@ def distil(
     *,
     prior: DiffusionPrior,
     guidance: Guidance,
-    conditions: Conditions,
+    text: dict[str, TextCondition],
+    image_condition: Tensor | None = None,
     timesteps: TimestepSampler,
     optimizer: torch.optim.Optimizer,
     scheduler: LRScheduler | None = None,
@@ -83,6 +85,7 @@ def distil(
     """Move `image` along the guidance and yield a report per step.
 
     Args:
+        text, image_condition: as a guidance's Step takes them.
         optimizer: over `image.parameter`.
         scheduler: of the optimiser's rate, advanced once per step; None keeps it.
         z_src: latents of the source image; None where the guidance doesn't look at them.
@@ -95,14 +98,9 @@ def distil(
         t = timesteps(step, num_steps, prior.schedule, generator)
         z = image.latents()
         noise = torch.randn(z.shape, generator=generator).to(z)
+        start = z.detach() if z_src is None else z_src
         grad = guidance(
-            prior,
-            z.detach(),
-            z_src=z.detach() if z_src is None else z_src,
-            t=t,
-            noise=noise,
-            conditions=conditions,
-            generator=generator,
+            prior, Step(z.detach(), start, noise, t, prior.schedule, text, image_condition, generator)
         )
         if not bool(torch.isfinite(grad).all()):
             raise NonFiniteError(f"the {guidance.name} gradient is not finite at step {step} (t = {t})")

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.diffusion.text import TextCondition
 from gs_ssd.diffusion.timesteps import TimestepSampler
 from gs_ssd.edit.anchors import Anchors
 from gs_ssd.edit.densify import Densifier
 from gs_ssd.edit.trainable import SceneOptimizer
 from gs_ssd.errors import NonFiniteError
-from gs_ssd.guidance import Conditions, Guidance, inject_gradient
+from gs_ssd.guidance import Guidance, Step, inject_gradient
 from gs_ssd.render import Render
 from gs_ssd.scene.cameras import Cameras
 from gs_ssd.scene.gaussians import Gaussians
@@ -102,7 +103,7 @@ def edit(
     renderer: Callable[..., Render],
     prior: DiffusionPrior,
     guidance: Guidance,
-    conditions: Conditions | Callable[[Cameras], Conditions],
+    text: dict[str, TextCondition] | Callable[[Cameras], dict[str, TextCondition]],
     timesteps: TimestepSampler,
     anchors: Anchors | None = None,
     densifier: Densifier | None = None,
@@ -114,7 +115,7 @@ def edit(
 
     Args:
         renderer: (gaussians, cameras) → Render.
-        conditions: the edit's text conditions, or those of given cameras.
+        text: the edit's text conditions, or those of given cameras.
         generator: draws views, timesteps and noise, on the CPU, so a seed means the same on every device.
 
     Raises:
@@ -137,17 +138,9 @@ def edit(
         z = prior.encode(out.rgb)
         watch.lap("encode")
 
-        text = (conditions(cameras) if callable(conditions) else conditions).text
         noise = torch.randn(z.shape, generator=generator).to(z)
-        grad = guidance(
-            prior,
-            z.detach(),
-            z_src=z_src,
-            t=t,
-            noise=noise,
-            conditions=Conditions(text, condition),
-            generator=generator,
-        )
+        words = text(cameras) if callable(text) else text
+        grad = guidance(prior, Step(z.detach(), z_src, noise, t, prior.schedule, words, condition, generator))
         if not bool(torch.isfinite(grad.sum())):
             raise NonFiniteError(f"the {guidance.name} gradient is not finite at step {step} (t = {t})")
         watch.lap("prior")

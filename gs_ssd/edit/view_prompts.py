@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor, cat
-
 from gs_ssd.diffusion.prior import DiffusionPrior
-from gs_ssd.guidance import Conditions
+from gs_ssd.diffusion.text import TextCondition
+from gs_ssd.guidance import encode_prompts
 from gs_ssd.scene.cameras import Cameras
 from gs_ssd.scene.frame import SceneFrame
 from gs_ssd.scene.views import azimuths
@@ -48,13 +47,15 @@ class ViewPrompts:
         frame: SceneFrame,
         front_azimuth_degrees: float = 0.0,
     ) -> None:
-        self.plain = Conditions.encode(prior, target=target, source=source, negative=negative)
-        self.targets: dict[str | None, Tensor] = {None: self.plain.text["target"]}
-        self.targets |= dict(zip(words, prior.embed([target + added for added in words.values()]).split(1)))
+        self.plain = encode_prompts(prior, target=target, source=source, negative=negative)
+        self.targets: dict[str | None, TextCondition] = {None: self.plain["target"]}
+        self.targets |= dict(
+            zip(words, prior.encode_prompt([target + added for added in words.values()]).split())
+        )
         self.frame, self.front = frame, front_azimuth_degrees
 
-    def __call__(self, cameras: Cameras) -> Conditions:
-        """With a target condition [C, L, D] for C cameras."""
+    def __call__(self, cameras: Cameras) -> dict[str, TextCondition]:
+        """With a target condition of C prompts for C cameras."""
         sides = [side_of(a - self.front) for a in azimuths(self.frame, cameras.positions).tolist()]
-        target = cat([self.targets.get(side, self.targets[None]) for side in sides])
-        return Conditions(self.plain.text | {"target": target})
+        target = TextCondition.cat([self.targets.get(side, self.targets[None]) for side in sides])
+        return self.plain | {"target": target}

@@ -29,7 +29,7 @@ from gs_ssd.evaluation.pie_bench import CATEGORIES, PieItem, load_pie_bench
 from gs_ssd.evaluation.pie_metrics import COLUMNS, JUDGE, PieMetrics
 from gs_ssd.evaluation.pie_report import markdown, means
 from gs_ssd.files import atomic_path
-from gs_ssd.guidance import Conditions, Guidance
+from gs_ssd.guidance import Guidance, encode_prompts
 from gs_ssd.metrics.lpips import Lpips
 from gs_ssd.results.image_files import load_image, save_image
 from gs_ssd.results.manifest import write_json
@@ -92,7 +92,7 @@ def evaluate_pie_bench(
     for note in left_out:
         print(f"warning: {note}", file=sys.stderr)
     notes = [*left_out, *_notes(data, prior, clip, structure)]
-    device, distance = prior.embed([""]).device, None
+    device, distance = prior.encode_prompt([""]).hidden.device, None
     if lpips:
         try:
             distance = Lpips(device=device)
@@ -110,7 +110,7 @@ def evaluate_pie_bench(
     jobs = [(name, make, item) for name, make in guidances.items() for item in items]
     for name, make, item in tqdm(jobs, desc="edits", unit="image"):
         done = _edited(folder / name, item, partial(edit, make, item))
-        before = load_image(item.image, factor=prior.factor, size=prior.resolution)
+        before = load_image(item.image, factor=prior.vae_scale_factor, size=prior.resolution)
         after = load_image(folder / name / f"{item.key}.png")
         values = measure(before, after, fit_mask(item.mask, *after.shape[1:3]), item.target)
         about = {"guidance": name, "key": item.key, "category": item.category, "target": item.target}
@@ -143,11 +143,11 @@ class Editor:
         """The edited picture [1, H, W, 3], and the steps it took and what ended them early."""
         torch.manual_seed(self.seed)  # for guidances with networks of their own
         prior, guidance = self.prior, make()
-        rgb = load_image(item.image, factor=prior.factor, size=prior.resolution)
-        text = Conditions.encode(
+        rgb = load_image(item.image, factor=prior.vae_scale_factor, size=prior.resolution)
+        text = encode_prompts(
             prior, target=self.text(item), source=item.source, negative=guidance.negative_prompt
-        ).text
-        rgb = rgb.to(text["target"].device)
+        )
+        rgb = rgb.to(text["target"].hidden.device)
         condition = prior.encode_condition(rgb) if prior.takes_image else None
         with torch.no_grad():
             z_src = prior.encode(rgb)
@@ -156,7 +156,8 @@ class Editor:
             image,
             prior=prior,
             guidance=guidance,
-            conditions=Conditions(text, condition),
+            text=text,
+            image_condition=condition,
             timesteps=self.timesteps,
             optimizer=torch.optim.SGD([image.parameter], lr=self.rate),
             z_src=z_src,

@@ -1,6 +1,6 @@
 """Score-distillation methods: one formula over noise predictions per file."""
 
-from gs_ssd.guidance.base import Branch, Conditions, Guidance, inject_gradient
+from gs_ssd.guidance.base import Branch, Guidance, Step, encode_prompts, inject_gradient
 from gs_ssd.guidance.cds import CDS
 from gs_ssd.guidance.csd import CSD
 from gs_ssd.guidance.dds import DDS
@@ -24,9 +24,10 @@ __all__ = [
     "SSDIP2P",
     "VSD",
     "Branch",
-    "Conditions",
     "DreamCatalyst",
     "DreamCatalystIP2P",
     "Guidance",
+    "Step",
+    "encode_prompts",
     "inject_gradient",
 ]

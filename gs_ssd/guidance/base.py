@@ -3,7 +3,7 @@
 Notation (shared by every method's module):
     z, ẑ        clean latents of the target (edited) and the source (original) image, [B, C, h, w]
     ε           one noise sample, shared by target and source
-    z_t, ẑ_t    √ᾱ_t z + σ_t ε and √ᾱ_t ẑ + σ_t ε
+    z_t, ẑ_t    α_t z + σ_t ε and α_t ẑ + σ_t ε; for Stable Diffusion, α_t = √ᾱ_t
     y, ŷ, ∅, n  target, source, null (empty) and negative prompt
     e(z, c)     the prior's ε-prediction at timestep t
     G           the gradient that is injected as ∂L/∂z
@@ -15,13 +15,14 @@ coefficient is zero, evaluates the rest in one batched call of the prior, and ad
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.schedule import NoiseSchedule
+from gs_ssd.diffusion.text import TextCondition
 from gs_ssd.errors import UserError
 
 
@@ -44,13 +45,24 @@ SOURCE_NULL = Branch("source", "null")
 
 @dataclass(frozen=True)
 class Step:
-    """Everything one evaluation of a guidance knows."""
+    """Everything one evaluation of a guidance knows.
+
+    Attributes:
+        z, z_src, noise: z, ẑ and ε, each [B, C, h, w].
+        t, schedule: the timestep and the prior's noise schedule.
+        text: the conditions of the prompts by name ("target", "source", "null", "negative"), of one prompt or of B.
+        image: the image condition [B, C, h, w] of a prior that takes one.
+        generator: for methods that draw more than ε (CDS, VSD); it lives on the CPU.
+    """
 
     z: Tensor
     z_src: Tensor
     noise: Tensor
     t: int
     schedule: NoiseSchedule
+    text: dict[str, TextCondition]
+    image: Tensor | None = None
+    generator: torch.Generator | None = None
 
     @property
     def z_t(self) -> Tensor:
@@ -65,18 +77,17 @@ class Step:
         """The published code's normalised time, (t − 1)/T: its index runs one below the timestep."""
         return (self.t - 1) / len(self.schedule)
 
+    def text_of(self, prompt: str) -> TextCondition:
+        """The condition of a named prompt, one for each image."""
+        return self.text[prompt].expand(len(self.z))
 
-@dataclass(frozen=True)
-class Conditions:
-    """The text conditions of an edit, each [1, L, D], and the image condition of a step where the prior takes one."""
 
-    text: dict[str, Tensor]
-    image: Tensor | None = field(default=None)
-
-    @classmethod
-    def encode(cls, prior: DiffusionPrior, *, target: str, source: str, negative: str = "") -> Conditions:
-        embeddings = prior.embed([target, source, "", negative])
-        return cls(dict(zip(("target", "source", "null", "negative"), embeddings.split(1))))
+def encode_prompts(
+    prior: DiffusionPrior, *, target: str, source: str, negative: str = ""
+) -> dict[str, TextCondition]:
+    """The text conditions that guidances ask for, each of one prompt."""
+    records = prior.encode_prompt([target, source, "", negative]).split()
+    return dict(zip(("target", "source", "null", "negative"), records))
 
 
 class Guidance(ABC):
@@ -128,47 +139,43 @@ class Guidance(ABC):
         used = [branch for branch, a in self.coefficients(t, schedule).items() if a != 0]
         return any("source" in (branch.latent, branch.prompt) for branch in used)
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the method has learned so far, as tensors; empty for methods that don't learn."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from a `state_dict` of the same method, after `prepare`. Raises ValueError where they don't match."""
+        if state:
+            raise ValueError(
+                f"guidance {self.name} has no state to restore, got {', '.join(sorted(state)[:3])}"
+            )
+
     @torch.no_grad()
-    def __call__(
-        self,
-        prior: DiffusionPrior,
-        z: Tensor,
-        *,
-        z_src: Tensor,
-        t: int,
-        noise: Tensor,
-        conditions: Conditions,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """G [B, C, h, w] at timestep t; no gradient of the caller's flows through the prior.
-
-        `generator` is for methods that draw more than ε (CDS, VSD); it lives on the CPU.
-        """
-        prior.use_freeu(self.freeu)
-        step = Step(z, z_src, noise, t, prior.schedule)
-        coefficients = {b: a for b, a in self.coefficients(t, prior.schedule).items() if a != 0}
-        combined = self.noise_coefficient() * noise
-        for branch, eps in predict(prior, list(coefficients), step, conditions).items():
+    def __call__(self, prior: DiffusionPrior, step: Step) -> Tensor:
+        """G [B, C, h, w] of a step; no gradient of the caller's flows through the prior."""
+        coefficients = {b: a for b, a in self.coefficients(step.t, step.schedule).items() if a != 0}
+        combined = self.noise_coefficient() * step.noise
+        for branch, eps in predict_branches(prior, list(coefficients), step, freeu=self.freeu).items():
             combined = combined + coefficients[branch] * eps
-        return self.weight(t, prior.schedule) * combined + self.latent_term(step)
+        return self.weight(step.t, step.schedule) * combined + self.latent_term(step)
 
 
-def predict(
-    prior: DiffusionPrior, branches: list[Branch], step: Step, conditions: Conditions
+def predict_branches(
+    prior: DiffusionPrior, branches: list[Branch], step: Step, *, freeu: bool = False
 ) -> dict[Branch, Tensor]:
     """Evaluate branches, without duplicates, in one batched call of the prior."""
     branches = list(dict.fromkeys(branches))
     if not branches:
         return {}
-    batch = len(step.z)
     latents = {"target": step.z_t, "source": step.z_src_t}
     z_t = torch.cat([latents[b.latent] for b in branches])
-    text = torch.cat([conditions.text[b.prompt].expand(batch, -1, -1) for b in branches])
+    text = TextCondition.cat([step.text_of(b.prompt) for b in branches])
     image = None
-    if prior.takes_image and conditions.image is not None:
-        none = torch.zeros_like(conditions.image)
-        image = torch.cat([conditions.image if b.image == "source" else none for b in branches])
-    return dict(zip(branches, prior.predict(z_t, step.t, text, image).split(batch)))
+    if prior.takes_image and step.image is not None:
+        none = torch.zeros_like(step.image)
+        image = torch.cat([step.image if b.image == "source" else none for b in branches])
+    eps = prior.predict_noise(z_t, step.t, text, image, freeu=freeu)
+    return dict(zip(branches, eps.split(len(step.z))))
 
 
 def inject_gradient(z: Tensor, grad: Tensor) -> Tensor:

@@ -15,15 +15,15 @@ The gradient of L_CUT passes through the UNet, which costs two more evaluations 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.errors import UserError
-from gs_ssd.guidance.base import Branch, Conditions, Guidance, Step
+from gs_ssd.guidance.base import Branch, Guidance, Step
 
 SCORE_SCALE = 2000 / 64**2
 OTHERS = -10.0  # the similarity that stands in for a patch's own among the negatives
@@ -94,55 +94,53 @@ class CDS(Guidance):
                 f"patches={patches} and each of patch_sizes={list(patch_sizes)} must be at least 1, tau={tau} above 0"
             )
         self.score, self.w_cut = score, w_cut
-        self.settings: dict[str, Any] = {"tau": tau, "patches": patches, "patch_sizes": tuple(patch_sizes)}
+        self.tau, self.patches, self.patch_sizes = tau, patches, tuple(patch_sizes)
         self.takes_image, self.negative_prompt = score.takes_image, score.negative_prompt
 
     def prepare(self, prior: DiffusionPrior) -> None:
-        super().prepare(prior)
+        self.score.prepare(prior)
         if not prior.has_self_attention:
             raise UserError(
                 f"the {prior.name} prior has no self-attention in its up blocks, which guidance=cds compares; "
                 "use a prior with attention (diffusion=sd21) or guidance=ssd"
             )
 
-    def coefficients(self, t, schedule) -> dict[Branch, float]:
+    def coefficients(self, t: int, schedule: NoiseSchedule) -> dict[Branch, float]:
         return self.score.coefficients(t, schedule)
 
-    def evaluations(self, t, schedule) -> int:
+    def evaluations(self, t: int, schedule: NoiseSchedule) -> int:
         return self.score.evaluations(t, schedule) + 2
 
-    def needs_source(self, t, schedule) -> bool:
+    def needs_source(self, t: int, schedule: NoiseSchedule) -> bool:
         return True
 
-    def __call__(
-        self,
-        prior: DiffusionPrior,
-        z: Tensor,
-        *,
-        z_src: Tensor,
-        t: int,
-        noise: Tensor,
-        conditions: Conditions,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        grad = self.score(prior, z, z_src=z_src, t=t, noise=noise, conditions=conditions, generator=generator)
-        step = Step(z, z_src, noise, t, prior.schedule)
-        return grad + self.w_cut / SCORE_SCALE * self.cut_gradient(prior, step, conditions, generator)
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.score.state_dict()
 
-    def cut_gradient(
-        self,
-        prior: DiffusionPrior,
-        step: Step,
-        conditions: Conditions,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.score.load_state_dict(state)
+
+    def __call__(self, prior: DiffusionPrior, step: Step) -> Tensor:
+        return self.score(prior, step) + self.w_cut / SCORE_SCALE * self.cut_gradient(prior, step)
+
+    def cut_gradient(self, prior: DiffusionPrior, step: Step) -> Tensor:
         """∂L_CUT/∂z [B, C, h, w], each image for itself."""
-        y, y_src = (conditions.text[name].expand(len(step.z), -1, -1) for name in ("target", "source"))
+
+        def features(z_t: Tensor, prompt: str) -> list[Tensor]:
+            text = step.text_of(prompt)
+            return prior.attention_features(z_t, step.t, text, step.image, freeu=self.score.freeu)
+
         with torch.no_grad():
-            reference = prior.attention_features(step.z_src_t, step.t, y_src, conditions.image)
+            reference = features(step.z_src_t, "source")
         with torch.enable_grad():
             z = step.z.detach().requires_grad_()
-            z_t = prior.schedule.add_noise(z, step.noise, step.t)
-            target = prior.attention_features(z_t, step.t, y, conditions.image)
-            loss = cut_loss(reference, target, generator=generator, **self.settings).sum()
-            return torch.autograd.grad(loss, z)[0]
+            target = features(step.schedule.add_noise(z, step.noise, step.t), "target")
+            loss = cut_loss(
+                reference,
+                target,
+                patches=self.patches,
+                patch_sizes=self.patch_sizes,
+                tau=self.tau,
+                generator=step.generator,
+            )
+            return torch.autograd.grad(loss.sum(), z)[0]

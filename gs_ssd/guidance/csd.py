@@ -10,6 +10,7 @@ The source image never enters, which is why the editing form drifts away from it
 
 from __future__ import annotations
 
+from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.guidance.base import TARGET_NULL, TARGET_SRC, TARGET_Y, Branch, Guidance
 
 
@@ -21,5 +22,5 @@ class CSD(Guidance):
     def __init__(self, *, w_a: float = 7.5, w_b: float = 7.5) -> None:
         self.w_a, self.w_b = w_a, w_b
 
-    def coefficients(self, t, schedule) -> dict[Branch, float]:
+    def coefficients(self, t: int, schedule: NoiseSchedule) -> dict[Branch, float]:
         return {TARGET_Y: self.w_a, TARGET_SRC: -self.w_b, TARGET_NULL: self.w_b - self.w_a}

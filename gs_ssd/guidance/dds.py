@@ -5,6 +5,7 @@ G = e^s(z,y) − e^s(ẑ,ŷ),   e^s(z,c) = e(z,∅) + s [e(z,c) − e(z,∅)]
 
 from __future__ import annotations
 
+from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.guidance.base import SOURCE_NULL, SOURCE_SRC, TARGET_NULL, TARGET_Y, Branch, Guidance
 
 
@@ -16,7 +17,7 @@ class DDS(Guidance):
     def __init__(self, *, s: float = 7.5) -> None:
         self.s = s
 
-    def coefficients(self, t, schedule) -> dict[Branch, float]:
+    def coefficients(self, t: int, schedule: NoiseSchedule) -> dict[Branch, float]:
         return {
             TARGET_Y: self.s,
             TARGET_NULL: 1 - self.s,

@@ -13,23 +13,19 @@ import torch
 from torch import Tensor
 
 from gs_ssd.diffusion.prior import DiffusionPrior
-from gs_ssd.guidance import Conditions
-from gs_ssd.guidance.base import TARGET_NEG, TARGET_NULL, TARGET_Y, Step, predict
+from gs_ssd.guidance.base import TARGET_NEG, TARGET_NULL, TARGET_Y, Step, predict_branches
 
 
 @torch.no_grad()
-def decompose(
-    prior: DiffusionPrior, z: Tensor, *, t: int, noise: Tensor, conditions: Conditions
-) -> dict[str, Tensor]:
-    """The components {"delta_C", "delta_D", "delta_N", "delta_R"} of the prediction at z, each like z."""
-    step = Step(z, z, noise, t, prior.schedule)
-    eps = predict(prior, [TARGET_Y, TARGET_NULL, TARGET_NEG], step, conditions)
-    delta_n = torch.zeros_like(z) if t < len(prior.schedule) // 5 else eps[TARGET_NEG]
+def decompose(prior: DiffusionPrior, step: Step) -> dict[str, Tensor]:
+    """The components {"delta_C", "delta_D", "delta_N", "delta_R"} of the prediction at the target's z, each like z."""
+    eps = predict_branches(prior, [TARGET_Y, TARGET_NULL, TARGET_NEG], step)
+    delta_n = torch.zeros_like(step.z) if step.t < len(step.schedule) // 5 else eps[TARGET_NEG]
     return {
         "delta_C": eps[TARGET_Y] - eps[TARGET_NULL],
         "delta_D": eps[TARGET_NULL] - delta_n,
         "delta_N": delta_n,
-        "delta_R": delta_n - noise,
+        "delta_R": delta_n - step.noise,
     }
 
 

@@ -11,6 +11,7 @@ import math
 
 from torch import Tensor
 
+from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.guidance.base import Branch, Guidance, Step
 from gs_ssd.guidance.dds import DDS
 
@@ -29,12 +30,12 @@ class DreamCatalyst(Guidance):
 
     def __init__(self, *, s: float = 7.5, delta: float = 0.2, gamma: float = 0.8, chi: float = 0.075) -> None:
         self.dds = DDS(s=s)
-        self.delta, self.gamma, self.chi = delta, gamma, chi
+        self.s, self.delta, self.gamma, self.chi = s, delta, gamma, chi
 
-    def coefficients(self, t, schedule) -> dict[Branch, float]:
+    def coefficients(self, t: int, schedule: NoiseSchedule) -> dict[Branch, float]:
         return self.dds.coefficients(t, schedule)
 
-    def weight(self, t, schedule) -> float:
+    def weight(self, t: int, schedule: NoiseSchedule) -> float:
         t_norm = max(t - 1, 0) / len(schedule)
         return self.delta + self.gamma * t_norm ** (1 / math.e)
 

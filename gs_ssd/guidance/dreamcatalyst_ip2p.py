@@ -10,6 +10,7 @@ The source has no text term. Five evaluations (the published code makes six); th
 
 from __future__ import annotations
 
+from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.guidance.base import Branch
 from gs_ssd.guidance.dreamcatalyst import DreamCatalyst
 from gs_ssd.guidance.ssd_ip2p import E_IMAGE, E_NONE, E_NONE_SRC, E_TEXT
@@ -35,7 +36,7 @@ class DreamCatalystIP2P(DreamCatalyst):
         super().__init__(delta=delta, gamma=gamma, chi=chi)
         self.s_t, self.s_i = s_t, s_i
 
-    def coefficients(self, t, schedule) -> dict[Branch, float]:
+    def coefficients(self, t: int, schedule: NoiseSchedule) -> dict[Branch, float]:
         return {
             E_TEXT: self.s_t,
             E_IMAGE: self.s_i - self.s_t,

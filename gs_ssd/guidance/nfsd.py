@@ -10,6 +10,7 @@ the negative prompt keeps the picture natural: a prior that has seen no bad pict
 
 from __future__ import annotations
 
+from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.guidance.base import TARGET_NEG, TARGET_NULL, TARGET_Y, Branch, Guidance
 
 NEGATIVE_PROMPT = (
@@ -31,9 +32,9 @@ class NFSD(Guidance):
             raise ValueError(f"threshold={threshold} must be a share of the timesteps, from 0 to 1")
         self.s, self.uniform, self.threshold = s, uniform, threshold
 
-    def coefficients(self, t, schedule) -> dict[Branch, float]:
+    def coefficients(self, t: int, schedule: NoiseSchedule) -> dict[Branch, float]:
         negative = 0.0 if t < self.threshold * len(schedule) else -1.0
         return {TARGET_Y: self.s, TARGET_NULL: 1 - self.s, TARGET_NEG: negative}
 
-    def weight(self, t, schedule) -> float:
+    def weight(self, t: int, schedule: NoiseSchedule) -> float:
         return 1.0 if self.uniform else schedule.sigma(t) ** 2

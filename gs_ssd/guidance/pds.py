@@ -3,11 +3,12 @@
 The stochastic latent of the reverse step t → t − k, matched between target and source, has the closed form
 
     G = ψ_t (z − ẑ) + χ_t (e^s(z,y) − e^s(ẑ,ŷ))
-    ψ = (√ᾱ_p − c0 − c1 √ᾱ_t)/σ̃,   χ = c0 σ_t/(√ᾱ_t σ̃),   p = t − k
-    c0 = √ᾱ_p β_t/(1 − ᾱ_t),   c1 = √α_t (1 − ᾱ_p)/(1 − ᾱ_t),   σ̃² = β_t (1 − ᾱ_p)/(1 − ᾱ_t)
+    ψ = (α_p − c0 − c1 α_t)/σ̃,   χ = c0 σ_t/(α_t σ̃),   p = t − k
+    c0 = α_p β_t/σ_t²,   c1 = a_t σ_p²/σ_t²,   σ̃² = β_t σ_p²/σ_t²
 
+with the single step's a_t = α_t/α_{t−1} and β_t = σ_t² − a_t² σ_{t−1}² (for Stable Diffusion, √α_t and β_t of DDPM).
 A consistent one-step posterior (k = 1) has ψ ≡ 0 and is DDS up to the factor χ. The published code takes p = t − 2
-with single-step α_t and β_t; its identity term lives off that mismatch, so stride 2 is the default here.
+with single-step a_t and β_t; its identity term lives off that mismatch, so stride 2 is the default here.
 """
 
 from __future__ import annotations
@@ -27,25 +28,30 @@ class PDS(Guidance):
     def __init__(self, *, s: float = 100.0, stride: int = 2) -> None:
         if stride < 1:
             raise ValueError(f"stride={stride} must be at least 1")
-        self.dds, self.stride = DDS(s=s), stride
+        self.dds = DDS(s=s)
+        self.s, self.stride = s, stride
 
     def factors(self, t: int, schedule: NoiseSchedule) -> tuple[float, float]:
         """(ψ_t, χ_t); raises ValueError at t = 0, which has no reverse step."""
         if t < 1:
             raise ValueError(f"PDS needs an earlier timestep, t = {t} has none")
-        alpha_bar, alpha_bar_p = schedule.alpha_bar(t), schedule.alpha_bar(max(t - self.stride, 0))
-        alpha = alpha_bar / schedule.alpha_bar(t - 1)
-        beta = 1 - alpha
-        c0 = alpha_bar_p**0.5 * beta / (1 - alpha_bar)
-        c1 = alpha**0.5 * (1 - alpha_bar_p) / (1 - alpha_bar)
-        sigma = ((1 - alpha_bar_p) / (1 - alpha_bar) * beta) ** 0.5
-        psi = (alpha_bar_p**0.5 - c0 - c1 * alpha_bar**0.5) / sigma
-        return psi, c0 * (1 - alpha_bar) ** 0.5 / (alpha_bar**0.5 * sigma)
+        p = max(t - self.stride, 0)
+        alpha, sigma, alpha_p, sigma_p = (
+            schedule.alpha(t),
+            schedule.sigma(t),
+            schedule.alpha(p),
+            schedule.sigma(p),
+        )
+        a = alpha / schedule.alpha(t - 1)
+        beta = sigma**2 - (a * schedule.sigma(t - 1)) ** 2
+        c0, c1 = alpha_p * beta / sigma**2, a * sigma_p**2 / sigma**2
+        spread = beta**0.5 * sigma_p / sigma
+        return (alpha_p - c0 - c1 * alpha) / spread, c0 * sigma / (alpha * spread)
 
-    def coefficients(self, t, schedule) -> dict[Branch, float]:
+    def coefficients(self, t: int, schedule: NoiseSchedule) -> dict[Branch, float]:
         return self.dds.coefficients(t, schedule)
 
-    def weight(self, t, schedule) -> float:
+    def weight(self, t: int, schedule: NoiseSchedule) -> float:
         return self.factors(t, schedule)[1]
 
     def latent_term(self, step: Step) -> Tensor:

@@ -5,6 +5,7 @@ G = w(t) (e^s(z,y) − ε),   e^s(z,y) = e(z,∅) + s [e(z,y) − e(z,∅)],   w
 
 from __future__ import annotations
 
+from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.guidance.base import TARGET_NULL, TARGET_Y, Branch, Guidance
 
 
@@ -19,11 +20,11 @@ class SDS(Guidance):
     def __init__(self, *, s: float = 100.0, uniform: bool = False) -> None:
         self.s, self.uniform = s, uniform
 
-    def coefficients(self, t, schedule) -> dict[Branch, float]:
+    def coefficients(self, t: int, schedule: NoiseSchedule) -> dict[Branch, float]:
         return {TARGET_Y: self.s, TARGET_NULL: 1 - self.s}
 
     def noise_coefficient(self) -> float:
         return -1.0
 
-    def weight(self, t, schedule) -> float:
+    def weight(self, t: int, schedule: NoiseSchedule) -> float:
         return 1.0 if self.uniform else schedule.sigma(t) ** 2

@@ -17,6 +17,7 @@ import math
 
 from torch import Tensor
 
+from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.guidance.base import SOURCE_NULL, TARGET_NULL, TARGET_SRC, TARGET_Y, Branch, Guidance, Step
 
 ID_SCHEDULES = {"exp": math.exp, "linear": lambda t_norm: t_norm, "const": lambda t_norm: 1.0}
@@ -50,7 +51,7 @@ class SSD(Guidance):
         self.w_p, self.w_t, self.w_e, self.w_id = w_p, w_t, w_e, w_id
         self.id_schedule = id_schedule
 
-    def coefficients(self, t, schedule) -> dict[Branch, float]:
+    def coefficients(self, t: int, schedule: NoiseSchedule) -> dict[Branch, float]:
         return {
             TARGET_Y: self.w_p + self.w_e,
             TARGET_SRC: self.w_t - self.w_p,

@@ -13,6 +13,7 @@ import math
 
 from torch import Tensor
 
+from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.guidance.base import Branch, Guidance, Step
 
 E_TEXT = Branch("target", "target", image="source")
@@ -31,7 +32,7 @@ class SSDIP2P(Guidance):
     def __init__(self, *, s_t: float = 7.5, s_i: float = 1.5, w_id: float = 0.075) -> None:
         self.s_t, self.s_i, self.w_id = s_t, s_i, w_id
 
-    def coefficients(self, t, schedule) -> dict[Branch, float]:
+    def coefficients(self, t: int, schedule: NoiseSchedule) -> dict[Branch, float]:
         return {
             E_TEXT: self.s_t,
             E_IMAGE: self.s_i - self.s_t,

@@ -12,12 +12,16 @@ no source term: VSD generates, and as an editor it only starts from the source.
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
-from gs_ssd.diffusion.lora import LoraTwin
 from gs_ssd.diffusion.prior import DiffusionPrior
-from gs_ssd.guidance.base import TARGET_NULL, TARGET_Y, Branch, Conditions, Guidance, Step
+from gs_ssd.diffusion.schedule import NoiseSchedule
+from gs_ssd.guidance.base import TARGET_NULL, TARGET_Y, Branch, Guidance, Step
+
+if TYPE_CHECKING:
+    from gs_ssd.diffusion.lora import LoraTwin
 
 
 class VSD(Guidance):
@@ -42,34 +46,33 @@ class VSD(Guidance):
     def prepare(self, prior: DiffusionPrior) -> None:
         super().prepare(prior)
         if self.lora is None or self.lora.prior is not prior:
-            prior.use_freeu(self.freeu)  # the twin is a copy of the network as it is now
+            # Imported here: diffusers and peft take seconds that only this method needs to wait.
+            from gs_ssd.diffusion.lora import LoraTwin
+
             self.lora = LoraTwin(prior, rank=self.rank, lr=self.lr)
 
-    def coefficients(self, t, schedule) -> dict[Branch, float]:
+    def state_dict(self) -> dict[str, Tensor]:
+        return {} if self.lora is None else self.lora.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        if self.lora is None:
+            raise ValueError("vsd has no adapters to restore before it is prepared for a prior")
+        self.lora.load_state_dict(state)
+
+    def coefficients(self, t: int, schedule: NoiseSchedule) -> dict[Branch, float]:
         return {TARGET_Y: self.s, TARGET_NULL: 1 - self.s}
 
-    def weight(self, t, schedule) -> float:
+    def weight(self, t: int, schedule: NoiseSchedule) -> float:
         return schedule.sigma(t) ** 2
 
-    def evaluations(self, t, schedule) -> int:
+    def evaluations(self, t: int, schedule: NoiseSchedule) -> int:
         return super().evaluations(t, schedule) + 1
 
-    def __call__(
-        self,
-        prior: DiffusionPrior,
-        z: Tensor,
-        *,
-        z_src: Tensor,
-        t: int,
-        noise: Tensor,
-        conditions: Conditions,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def __call__(self, prior: DiffusionPrior, step: Step) -> Tensor:
         self.prepare(prior)
         assert self.lora is not None
-        guided = super().__call__(prior, z, z_src=z_src, t=t, noise=noise, conditions=conditions)
-        z_t = Step(z.detach(), z_src, noise, t, prior.schedule).z_t
-        text = conditions.text["target"].expand(len(z), -1, -1)
-        variational = self.lora.predict(z_t, t, text, conditions.image)
-        self.lora.train_step(z, text, conditions.image, generator)
-        return guided - self.weight(t, prior.schedule) * variational
+        guided = super().__call__(prior, step)
+        text = step.text_of("target")
+        variational = self.lora.predict_noise(step.z_t.detach(), step.t, text, step.image)
+        self.lora.train_step(step.z, text, step.image, step.generator)
+        return guided - self.weight(step.t, step.schedule) * variational

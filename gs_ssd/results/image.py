@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.diffusion.text import TextCondition
 from gs_ssd.edit.image import ImageReport, LatentImage, PixelImage
-from gs_ssd.guidance import Conditions
+from gs_ssd.guidance import Step
 from gs_ssd.guidance.decomposition import decompose, picture_of
 from gs_ssd.results.manifest import environment, peak_memory_mb
 from gs_ssd.results.pictures import contact_sheet
@@ -53,13 +54,13 @@ def save_decomposition(
     z: Tensor,
     *,
     timesteps: Sequence[int],
-    conditions: Conditions,
+    text: dict[str, TextCondition],
     generator: torch.Generator,
     path: str | os.PathLike,
 ) -> None:
     """A row per component of the noise prediction at z, a column per timestep."""
     noise = torch.randn(z.shape, generator=generator).to(z)
-    columns = [decompose(prior, z, t=t, noise=noise, conditions=conditions) for t in timesteps]
+    columns = [decompose(prior, Step(z, z, noise, t, prior.schedule, text)) for t in timesteps]
     times = ", ".join(str(t) for t in timesteps)
     rows = [
         (f"{name} at t = {times}", torch.cat([_small(picture_of(prior, z, c[name])) for c in columns]))

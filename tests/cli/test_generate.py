@@ -11,7 +11,7 @@ from gs_ssd.diffusion.gaussian_prior import GaussianPrior
 from gs_ssd.diffusion.timesteps import Uniform
 from gs_ssd.edit.loop import edit
 from gs_ssd.edit.trainable import LearningRates, SceneOptimizer
-from gs_ssd.guidance import SDS, Conditions
+from gs_ssd.guidance import SDS, encode_prompts
 from gs_ssd.render import render
 from gs_ssd.scene import Cameras, OrbitViews, find_frame, load_gaussians
 from gs_ssd.scene.blob import blob
@@ -94,9 +94,9 @@ def test_each_view_hears_its_own_words():
     ball = blob(count=400, opacity=0.9, generator=generator)
     scene = SceneOptimizer(ball, rates=LearningRates(means=0, scales=0, quats=0, opacities=0, sh0=0.05))
 
-    def conditions(cameras: Cameras) -> Conditions:
+    def text(cameras: Cameras) -> dict:
         side = "red" if cameras.positions[0, 0] < 0 else "blue"
-        return Conditions.encode(prior, target=side, source="", negative="")
+        return encode_prompts(prior, target=side, source="", negative="")
 
     list(
         edit(
@@ -105,7 +105,7 @@ def test_each_view_hears_its_own_words():
             renderer=render,
             prior=prior,
             guidance=SDS(s=1),
-            conditions=conditions,
+            text=text,
             timesteps=Uniform(),
             num_steps=60,
             generator=generator,

@@ -12,9 +12,10 @@ import torch
 from torch.testing import assert_close
 
 from gs_ssd.diffusion.diffusers_prior import PARTS, DiffusersPrior
+from gs_ssd.diffusion.text import TextCondition
 from gs_ssd.diffusion.tiny import CONTEXT, tiny_parts, tiny_prior
 from gs_ssd.errors import UserError
-from gs_ssd.guidance import SSDIP2P, Conditions
+from gs_ssd.guidance import SSDIP2P, Step, encode_prompts
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +38,9 @@ def folder(saved, tmp_path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "small"))
 
 
-def batch(prior: DiffusersPrior, size: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(prior: DiffusersPrior, size: int = 2) -> tuple[torch.Tensor, TextCondition]:
     z_t = torch.randn(size, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    return z_t, prior.embed(["a clown", "a man", ""][:size])
+    return z_t, prior.encode_prompt(["a clown", "a man", ""][:size])
 
 
 # Predictions
@@ -51,11 +52,11 @@ def test_every_prediction_type_becomes_epsilon(t):
     z, noise = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     for kind in ("epsilon", "v_prediction", "sample"):
         prior = DiffusersPrior(**tiny_parts(prediction_type=kind))
-        alpha_bar, sigma = prior.schedule.alpha_bar(t), prior.schedule.sigma(t)
-        ideal = {"epsilon": noise, "v_prediction": alpha_bar**0.5 * noise - sigma * z, "sample": z}[kind]
+        alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)
+        ideal = {"epsilon": noise, "v_prediction": alpha * noise - sigma * z, "sample": z}[kind]
         handle = prior.unet.conv_out.register_forward_hook(lambda *_, output=ideal: output)
         z_t = prior.schedule.add_noise(z, noise, t)
-        assert_close(prior.predict(z_t, t, prior.embed([""])), noise, atol=1e-4, rtol=1e-4)
+        assert_close(prior.predict_noise(z_t, t, prior.encode_prompt([""])), noise, atol=1e-4, rtol=1e-4)
         handle.remove()
 
 
@@ -68,23 +69,23 @@ def test_unknown_prediction_types_are_refused():
 
 def test_a_batch_is_its_members_one_by_one(prior):
     z_t, text = batch(prior)
-    together = prior.predict(z_t, 300, text)
+    together = prior.predict_noise(z_t, 300, text)
     for i in range(2):
-        assert_close(prior.predict(z_t[[i]], 300, text[[i]]), together[[i]], atol=1e-5, rtol=1e-4)
+        assert_close(prior.predict_noise(z_t[[i]], 300, text.split()[i]), together[[i]], atol=1e-5, rtol=1e-4)
 
 
 def test_half_precision_stays_inside():
     whole, half = tiny_prior(), DiffusersPrior(**tiny_parts(), dtype=torch.bfloat16)
     z_t, text = batch(whole)
-    predicted = half.predict(z_t, 300, half.embed(["a clown", "a man"]))
+    predicted = half.predict_noise(z_t, 300, half.encode_prompt(["a clown", "a man"]))
     assert predicted.dtype == torch.float32
-    assert_close(predicted, whole.predict(z_t, 300, text), atol=0.05, rtol=0.1)
+    assert_close(predicted, whole.predict_noise(z_t, 300, text), atol=0.05, rtol=0.1)
     assert half.encode(torch.rand(1, 64, 64, 3)).dtype == torch.float32
 
 
 def test_latents_of_any_even_or_odd_size(prior):
-    z_t, text = torch.randn(1, 4, 9, 13), prior.embed([""])
-    assert prior.predict(z_t, 300, text).shape == z_t.shape
+    z_t, text = torch.randn(1, 4, 9, 13), prior.encode_prompt([""])
+    assert prior.predict_noise(z_t, 300, text).shape == z_t.shape
 
 
 def test_nothing_of_it_can_train(prior):
@@ -137,22 +138,16 @@ def test_image_condition_is_the_unscaled_mean_in_eight_channels():
     rgb = torch.rand(1, 64, 64, 3)
     condition = prior.encode_condition(rgb)
     assert_close(condition * 0.18215, prior.encode(rgb))
-    z_t, text = torch.randn(1, 4, 8, 8), prior.embed(["make it a clown"])
-    with_image = prior.predict(z_t, 300, text, condition)
+    z_t, text = torch.randn(1, 4, 8, 8), prior.encode_prompt(["make it a clown"])
+    with_image = prior.predict_noise(z_t, 300, text, condition)
     assert with_image.shape == z_t.shape
-    assert not torch.allclose(with_image, prior.predict(z_t, 300, text, torch.zeros_like(condition)))
+    assert not torch.allclose(with_image, prior.predict_noise(z_t, 300, text, torch.zeros_like(condition)))
     with pytest.raises(ValueError, match="image condition"):
-        prior.predict(z_t, 300, text)
+        prior.predict_noise(z_t, 300, text)
 
-    conditions = Conditions.encode(prior, target="make it a clown", source="")
-    grad = SSDIP2P()(
-        prior,
-        z_t,
-        z_src=prior.encode(rgb),
-        t=300,
-        noise=torch.randn_like(z_t),
-        conditions=Conditions(conditions.text, condition),
-    )
+    words = encode_prompts(prior, target="make it a clown", source="")
+    noise = torch.randn_like(z_t)
+    grad = SSDIP2P()(prior, Step(z_t, prior.encode(rgb), noise, 300, prior.schedule, words, condition))
     assert grad.shape == z_t.shape and bool(grad.isfinite().all())
 
 
@@ -167,10 +162,10 @@ def test_a_text_only_prior_takes_no_image(prior):
 
 def test_over_long_prompts_warn(prior):
     with pytest.warns(UserWarning, match=rf"reads {CONTEXT}: its end is ignored"):
-        prior.embed(["a very long prompt indeed"])
+        prior.encode_prompt(["a very long prompt indeed"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert prior.embed(["a clown", ""]).shape == (2, CONTEXT, 32)
+        assert prior.encode_prompt(["a clown", ""]).hidden.shape == (2, CONTEXT, 32)
 
 
 # Loading
@@ -179,11 +174,11 @@ def test_over_long_prompts_warn(prior):
 def test_a_saved_pipeline_loads_and_predicts_the_same(saved):
     original, loaded = tiny_prior(seed=3), DiffusersPrior.from_pretrained(str(saved))
     z_t, text = batch(original)
-    assert_close(loaded.embed(["a clown", "a man"]), text)
-    assert_close(loaded.predict(z_t, 300, text), original.predict(z_t, 300, text))
+    assert_close(loaded.encode_prompt(["a clown", "a man"]).hidden, text.hidden)
+    assert_close(loaded.predict_noise(z_t, 300, text), original.predict_noise(z_t, 300, text))
     rgb = torch.rand(1, 64, 64, 3)
     assert_close(loaded.encode(rgb), original.encode(rgb))
-    assert (loaded.name, loaded.factor, loaded.resolution) == (str(saved), 8, 64)
+    assert (loaded.name, loaded.vae_scale_factor, loaded.resolution) == (str(saved), 8, 64)
     assert loaded.unknown_words("whatever") == []
 
 

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from gs_ssd.diffusion.freeu import enable_freeu, filter_low_frequencies
 from gs_ssd.diffusion.tiny import tiny_prior
-from gs_ssd.guidance import CDS, DDS, SSD, Conditions, DreamCatalyst
+from gs_ssd.guidance import CDS, DDS, SSD, DreamCatalyst, Step, encode_prompts
 
 PROMPTS = {"target": "a clown", "source": "a man"}
 
@@ -41,10 +41,8 @@ def predict(unet):
 @pytest.fixture
 def hooked(unet):
     """(b1=2, b2=3, s1=1, s2=1) and the resnets it hooks, as (up block, resnet)."""
-    handles = enable_freeu(unet, b1=2.0, b2=3.0, s1=1.0, s2=1.0)
-    yield unet
-    for handle in handles:
-        handle.remove()
+    with enable_freeu(unet, b1=2.0, b2=3.0, s1=1.0, s2=1.0):
+        yield unet
 
 
 def factors_by_place(unet) -> dict[tuple[int, int], float]:
@@ -78,19 +76,14 @@ def test_only_the_first_half_of_the_hidden_state_is_boosted(hooked, place, hidde
 
 def test_with_unit_factors_it_is_the_identity(unet, predict):
     before = predict()
-    handles = enable_freeu(unet, b1=1, b2=1, s1=1, s2=1)
-    assert len(handles) == 10
-    assert_close(predict(), before, atol=1e-5, rtol=1e-4)
-    for handle in handles:
-        handle.remove()
+    with enable_freeu(unet, b1=1, b2=1, s1=1, s2=1):
+        assert_close(predict(), before, atol=1e-5, rtol=1e-4)
 
 
 def test_it_comes_off_again(unet, predict):
     before = predict()
-    handles = enable_freeu(unet)
-    assert float((predict() - before).abs().max()) > 1e-4
-    for handle in handles:
-        handle.remove()
+    with enable_freeu(unet):
+        assert float((predict() - before).abs().max()) > 1e-4
     assert torch.equal(predict(), before)
 
 
@@ -119,9 +112,7 @@ def test_only_the_methods_published_with_it_run_with_it():
 
     def grads(guidance):
         return [
-            guidance(
-                prior, z, z_src=z_src, t=300, noise=noise, conditions=Conditions.encode(prior, **PROMPTS)
-            )
+            guidance(prior, Step(z, z_src, noise, 300, prior.schedule, encode_prompts(prior, **PROMPTS)))
             for prior in (plain, freeu)
         ]
 

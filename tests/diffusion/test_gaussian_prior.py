@@ -19,11 +19,11 @@ def means() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("std", [0.0, 0.5])
 def test_prediction_is_minus_sigma_times_the_score(means, std, t):
     prior = GaussianPrior(means, std=std)
-    alpha_bar, sigma = prior.schedule.alpha_bar(t), prior.schedule.sigma(t)
+    alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)
     z_t = torch.randn(1, 3, 4, 4, dtype=torch.float64, requires_grad=True)
-    density = torch.distributions.Normal(alpha_bar**0.5 * means["a"], (alpha_bar * std**2 + sigma**2) ** 0.5)
+    density = torch.distributions.Normal(alpha * means["a"], (alpha**2 * std**2 + sigma**2) ** 0.5)
     (score,) = torch.autograd.grad(density.log_prob(z_t).sum(), z_t)
-    assert_close(prior.predict(z_t.detach(), t, prior.embed(["a"])), -sigma * score)
+    assert_close(prior.predict_noise(z_t.detach(), t, prior.encode_prompt(["a"])), -sigma * score)
 
 
 def test_the_point_prior_recovers_the_noise(means):
@@ -31,7 +31,7 @@ def test_the_point_prior_recovers_the_noise(means):
     noise = torch.randn(2, 3, 4, 4, dtype=torch.float64)
     z = torch.stack([means["a"], means[""]])
     z_t = prior.schedule.add_noise(z, noise, 500)
-    assert_close(prior.predict(z_t, 500, prior.embed(["a", ""])), noise)
+    assert_close(prior.predict_noise(z_t, 500, prior.encode_prompt(["a", ""])), noise)
 
 
 def test_latents_are_pixels(means):

@@ -30,14 +30,14 @@ ANNEALED = [Linear(), Sqrt(), DreamTime(), DreamTimeV1()]
     ],
 )
 def test_alpha_bar_of_stable_diffusion(t, alpha_bar):
-    assert SCHEDULE.alpha_bar(t) == pytest.approx(alpha_bar, abs=5e-10)
+    assert SCHEDULE.alpha(t) ** 2 == pytest.approx(alpha_bar, abs=5e-10)
     assert SCHEDULE.sigma(t) ** 2 == pytest.approx(1 - alpha_bar, abs=5e-10)
 
 
 def test_it_is_diffusers_schedule():
     theirs = tiny_parts()["scheduler"]
     assert_close(
-        NoiseSchedule(theirs.alphas_cumprod).alphas_cumprod, SCHEDULE.alphas_cumprod, atol=1e-6, rtol=0
+        NoiseSchedule.variance_preserving(theirs.alphas_cumprod).alphas, SCHEDULE.alphas, atol=1e-6, rtol=0
     )
     z, noise = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     assert_close(
@@ -49,7 +49,31 @@ def test_it_is_diffusers_schedule():
 
 
 def test_scalars_come_from_float64_whatever_was_given():
-    assert NoiseSchedule(torch.tensor([0.9, 0.5], dtype=torch.float16)).alphas_cumprod.dtype == torch.float64
+    assert (
+        NoiseSchedule.variance_preserving(torch.tensor([0.9, 0.5], dtype=torch.float16)).alphas.dtype
+        == torch.float64
+    )
+
+
+def test_scales_of_stable_diffusion_are_the_powers_of_its_cumulative_alphas_to_the_bit():
+    alpha_bar = tiny_parts()["scheduler"].alphas_cumprod
+    schedule = NoiseSchedule.variance_preserving(alpha_bar)
+    for t in range(0, 1000, 37):
+        a = float(alpha_bar.double()[t])
+        assert (schedule.alpha(t), schedule.sigma(t)) == (a**0.5, (1 - a) ** 0.5)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_rectified_flow_is_diffusers_schedule(shift):
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    theirs = FlowMatchEulerDiscreteScheduler(shift=shift)
+    ours = NoiseSchedule.rectified_flow(shift=shift)
+    assert_close(ours.sigmas.flip(0).float(), theirs.sigmas[:1000], atol=1e-6, rtol=0)
+    assert_close(ours.alphas + ours.sigmas, torch.ones(1000, dtype=torch.float64))
+    z, noise = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = theirs.scale_noise(z, theirs.timesteps[[300]], noise)
+    assert_close(ours.add_noise(z, noise, 699), expected, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

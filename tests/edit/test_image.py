@@ -10,7 +10,7 @@ from gs_ssd.diffusion.gaussian_prior import GaussianPrior
 from gs_ssd.diffusion.timesteps import Linear
 from gs_ssd.edit.image import LatentImage, PixelImage, distil
 from gs_ssd.errors import NonFiniteError
-from gs_ssd.guidance import DDS, SDS, SSD, Conditions
+from gs_ssd.guidance import DDS, SDS, SSD, Step, encode_prompts
 from gs_ssd.guidance.decomposition import decompose, picture_of
 
 
@@ -22,17 +22,17 @@ def prior() -> GaussianPrior:
 
 
 @pytest.fixture
-def conditions(prior) -> Conditions:
-    return Conditions.encode(prior, target="a clown", source="a man", negative="ugly")
+def text(prior) -> dict:
+    return encode_prompts(prior, target="a clown", source="a man", negative="ugly")
 
 
-def run(image, prior, guidance, conditions, optimizer, *, num_steps: int = 200, seed: int = 0, z_src=None):
+def run(image, prior, guidance, text, optimizer, *, num_steps: int = 200, seed: int = 0, z_src=None):
     return list(
         distil(
             image,
             prior=prior,
             guidance=guidance,
-            conditions=conditions,
+            text=text,
             timesteps=Linear(),
             optimizer=optimizer,
             z_src=z_src,
@@ -47,38 +47,36 @@ def means(prior) -> list[torch.Tensor]:
     return list(prior.means[:3])
 
 
-def test_dds_moves_the_source_by_the_difference_of_the_prompts(prior, conditions):
+def test_dds_moves_the_source_by_the_difference_of_the_prompts(prior, text):
     z_src = prior.means[:1] + 0.1
     image = LatentImage(prior, z_src)
-    reports = run(
-        image, prior, DDS(s=1), conditions, torch.optim.SGD([image.parameter], lr=0.0488), z_src=z_src
-    )
+    reports = run(image, prior, DDS(s=1), text, torch.optim.SGD([image.parameter], lr=0.0488), z_src=z_src)
     x_src, x_y, _ = means(prior)
     assert_close(image.latents().detach(), z_src + x_y - x_src, atol=1e-4, rtol=0)
     assert [reports[0].t, reports[-1].t] == [981, 25]
     assert reports[-1].loss < 1e-3 * max(report.loss for report in reports)
 
 
-def test_ssd_reaches_its_fixed_point(prior, conditions):
+def test_ssd_reaches_its_fixed_point(prior, text):
     ssd = SSD(w_p=2.0, w_t=1.0, w_e=0.5, w_id=0)
     z_src = prior.means[:1]
     image = LatentImage(prior, z_src)
-    run(image, prior, ssd, conditions, torch.optim.SGD([image.parameter], lr=0.0488), z_src=z_src)
+    run(image, prior, ssd, text, torch.optim.SGD([image.parameter], lr=0.0488), z_src=z_src)
     x_src, x_y, x_null = means(prior)
     expected = z_src + (x_src - x_null) + 2 * (x_y - x_src) + 0.5 * (x_y - x_null)
     assert_close(image.latents().detach(), expected, atol=1e-4, rtol=0)
 
 
-def test_pixels_reach_it_too_through_the_encoder(prior, conditions):
+def test_pixels_reach_it_too_through_the_encoder(prior, text):
     rgb = prior.decode(prior.means[:1])
     image = PixelImage(prior, rgb)
-    run(image, prior, SDS(s=1), conditions, torch.optim.Adam([image.parameter], lr=0.01))
+    run(image, prior, SDS(s=1), text, torch.optim.Adam([image.parameter], lr=0.01))
     assert_close(image.picture(), prior.decode(prior.means[1:2]), atol=0.02, rtol=0)
 
 
-def test_pixels_stay_in_range(prior, conditions):
+def test_pixels_stay_in_range(prior, text):
     image = PixelImage(prior, prior.decode(prior.means[:1]))
-    run(image, prior, SDS(s=1000), conditions, torch.optim.Adam([image.parameter], lr=0.1), num_steps=30)
+    run(image, prior, SDS(s=1000), text, torch.optim.Adam([image.parameter], lr=0.1), num_steps=30)
     assert 0 <= float(image.picture().min()) <= float(image.picture().max()) <= 1
 
 
@@ -90,29 +88,29 @@ def test_an_image_owns_its_parameter(prior):
     assert torch.equal(z, prior.means[:1])
 
 
-def test_a_seed_repeats_the_run(prior, conditions):
+def test_a_seed_repeats_the_run(prior, text):
     def result(seed: int) -> torch.Tensor:
         image = LatentImage(prior, prior.means[:1])
         optimizer = torch.optim.SGD([image.parameter], lr=0.05)
-        return run(image, prior, SDS(), conditions, optimizer, num_steps=3, seed=seed)[-1].loss
+        return run(image, prior, SDS(), text, optimizer, num_steps=3, seed=seed)[-1].loss
 
     assert result(0) == result(0)
 
 
-def test_broken_numbers_stop_before_the_image_moves(prior, conditions):
+def test_broken_numbers_stop_before_the_image_moves(prior, text):
     prior.means[1] = float("nan")
     image = LatentImage(prior, prior.means[:1])
     with pytest.raises(NonFiniteError, match=r"sds gradient is not finite at step 0 \(t = 981\)"):
-        run(image, prior, SDS(), conditions, torch.optim.SGD([image.parameter], lr=1))
+        run(image, prior, SDS(), text, torch.optim.SGD([image.parameter], lr=1))
     assert torch.equal(image.latents().detach(), prior.means[:1])
 
 
 @pytest.mark.parametrize("t", [199, 200, 800])
-def test_components_add_up_to_the_prediction(prior, conditions, t):
+def test_components_add_up_to_the_prediction(prior, text, t):
     z, noise = prior.means[:1], torch.randn(1, 3, 4, 4)
-    parts = decompose(prior, z, t=t, noise=noise, conditions=conditions)
+    parts = decompose(prior, Step(z, z, noise, t, prior.schedule, text))
     z_t = prior.schedule.add_noise(z, noise, t)
-    e = {name: prior.predict(z_t, t, text) for name, text in conditions.text.items()}
+    e = {name: prior.predict_noise(z_t, t, words) for name, words in text.items()}
     guided = e["null"] + 7.5 * (e["target"] - e["null"])
     assert_close(parts["delta_N"] + parts["delta_D"] + 7.5 * parts["delta_C"], guided)
     # SDS's gradient is NFSD's and the residual.

@@ -11,7 +11,7 @@ from gs_ssd.edit.anchors import Anchors
 from gs_ssd.edit.densify import Densifier
 from gs_ssd.edit.loop import NonFiniteError, SourceViews, edit
 from gs_ssd.edit.trainable import LearningRates, SceneOptimizer
-from gs_ssd.guidance import SSD, Conditions
+from gs_ssd.guidance import SSD, encode_prompts
 from gs_ssd.render import render
 from gs_ssd.scene import FixedViews, OrbitViews, find_frame
 
@@ -36,7 +36,7 @@ def steps(scene: SceneOptimizer, gaussians, *, num_steps=30, source_prior=None, 
         renderer=partial(render, background=GREY),
         prior=source_prior,
         guidance=SSD(),
-        conditions=Conditions.encode(source_prior, target="red", source="grey"),
+        text=encode_prompts(source_prior, target="red", source="grey"),
         timesteps=Linear(),
         num_steps=num_steps,
         generator=generator,
@@ -81,9 +81,9 @@ def test_a_non_finite_gradient_stops_before_the_scene_moves(gaussians):
     class Broken(GaussianPrior):
         calls = 0
 
-        def predict(self, z_t, t, text, image=None):
+        def predict_noise(self, z_t, t, text, image=None, *, freeu=False):
             self.calls += 1
-            return super().predict(z_t, t, text, image) * (float("nan") if self.calls == 3 else 1)
+            return super().predict_noise(z_t, t, text, image) * (float("nan") if self.calls == 3 else 1)
 
     broken = Broken({"": prior().means[0], "grey": prior().means[1], "red": prior().means[2]}, std=0.3)
     scene = SceneOptimizer(gaussians)

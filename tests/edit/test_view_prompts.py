@@ -43,7 +43,7 @@ def test_each_camera_gets_its_words():
         front_azimuth_degrees=180.0,
     )
     cameras = orbit(frame, 4, width=8, height=8, front_azimuth_degrees=180.0)  # front, side, back, side
-    text = prompts(cameras).text
-    heard = [PROMPTS[int(index)] for index in text["target"].flatten()]
+    text = prompts(cameras)
+    heard = [PROMPTS[int(index)] for index in text["target"].hidden.flatten()]
     assert heard == ["a head, front view", "a head", "a head, from behind", "a head"]
-    assert PROMPTS[int(text["negative"])] == "ugly" and text["null"].shape == (1, 1, 1)
+    assert PROMPTS[int(text["negative"].hidden)] == "ugly" and text["null"].hidden.shape == (1, 1, 1)

@@ -69,7 +69,7 @@ def test_a_step_is_the_same_at_every_size(data):
         picture, _ = edit(lambda: DDS(s=1), item)
         moved.append((picture - load_image(item.image, size=side)).mean().item())
     t = Linear()(0, 1, prior.schedule, torch.Generator())
-    slope = prior.schedule.alpha_bar(t) ** 0.5 / prior.schedule.sigma(t)  # G = slope·(X_source − X_target)
+    slope = prior.schedule.alpha(t) / prior.schedule.sigma(t)  # G = slope·(X_source − X_target)
     assert moved == pytest.approx([0.1 * 2000 / 64**2 * slope * SHIFT] * 2, rel=1e-3)
 
 

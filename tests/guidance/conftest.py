@@ -32,7 +32,7 @@ def ip2p(request) -> Case:
 
 @pytest.fixture(params=[21, 501, 981])
 def point(request) -> Case:
-    """A step with the point prior, e(z,c) = (z_t − √ᾱ X_c)/σ."""
+    """A step with the point prior, e(z,c) = (z_t − α X_c)/σ."""
     generator = torch.Generator().manual_seed(7)
     centres = torch.randn((4, *SHAPE[1:]), generator=generator, dtype=torch.float64)
     prior = GaussianPrior(dict(zip(("target", "source", "", "negative"), centres)))
@@ -44,7 +44,7 @@ def constant_prior() -> DiffusionPrior:
     """Predicts the same tensor whatever it is asked."""
 
     class Constant(Stub):
-        def predict(self, z_t, t, text, image=None):
+        def predict_noise(self, z_t, t, text, image=None, *, freeu=False):
             return torch.linspace(-1, 1, z_t[0].numel(), dtype=z_t.dtype).reshape(z_t[0].shape).expand_as(z_t)
 
     return Constant()

@@ -10,7 +10,8 @@ from torch.testing import assert_close
 
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.schedule import NoiseSchedule
-from gs_ssd.guidance import Conditions, Guidance
+from gs_ssd.diffusion.text import TextCondition
+from gs_ssd.guidance import Guidance, Step, encode_prompts
 
 PROMPTS = ("target", "source", "null", "negative")
 SHAPE = (2, 3, 4, 4)
@@ -19,7 +20,7 @@ SHAPE = (2, 3, 4, 4)
 class Stub(DiffusionPrior):
     """e(z_t, c) = tanh(a_c z_t + b_c + d_c shifted z_t), plus the image condition where there is one."""
 
-    name, factor, resolution = "stub", 1, 4
+    name, vae_scale_factor, resolution = "stub", 1, 4
 
     def __init__(self, *, takes_image: bool = False) -> None:
         self.schedule = NoiseSchedule.scaled_linear()
@@ -32,13 +33,15 @@ class Stub(DiffusionPrior):
     def decode(self, z: Tensor) -> Tensor:
         return z.permute(0, 2, 3, 1)
 
-    def embed(self, prompts: list[str]) -> Tensor:
+    def encode_prompt(self, prompts: list[str]) -> TextCondition:
         index = [PROMPTS.index(prompt or "null") for prompt in prompts]
-        return torch.tensor(index, dtype=torch.float64).reshape(-1, 1, 1)
+        return TextCondition(torch.tensor(index, dtype=torch.float64).reshape(-1, 1, 1))
 
-    def predict(self, z_t: Tensor, t: int, text: Tensor, image: Tensor | None = None) -> Tensor:
+    def predict_noise(
+        self, z_t: Tensor, t: int, text: TextCondition, image: Tensor | None = None, *, freeu: bool = False
+    ) -> Tensor:
         self.batches.append(len(z_t))
-        c = text.reshape(-1, 1, 1, 1).to(z_t)
+        c = text.hidden.reshape(-1, 1, 1, 1).to(z_t)
         x = (0.7 + 0.2 * c) * z_t + 0.3 * (c - 1.5) + 0.1 * c * z_t.roll(1, dims=-1) + t / 2000
         return torch.tanh(x if image is None else x + (0.5 + c) * image)
 
@@ -51,12 +54,19 @@ class Case:
     z: Tensor
     z_src: Tensor
     noise: Tensor
-    conditions: Conditions
+    text: dict[str, TextCondition]
     t: int = 501
+    image: Tensor | None = None
+    generator: torch.Generator | None = None
 
     @property
-    def alpha_bar(self) -> float:
-        return self.prior.schedule.alpha_bar(self.t)
+    def step(self) -> Step:
+        schedule = self.prior.schedule
+        return Step(self.z, self.z_src, self.noise, self.t, schedule, self.text, self.image, self.generator)
+
+    @property
+    def alpha(self) -> float:
+        return self.prior.schedule.alpha(self.t)
 
     @property
     def sigma(self) -> float:
@@ -64,7 +74,7 @@ class Case:
 
     @property
     def k(self) -> float:
-        return self.alpha_bar**0.5 / self.sigma
+        return self.alpha / self.sigma
 
     @property
     def t_norm(self) -> float:
@@ -76,23 +86,18 @@ class Case:
 
     def reworded(self, **prompts: str) -> Case:
         """The same step where a prompt reads as another: reworded(source="null") leaves the source prompt empty."""
-        text = self.conditions.text
-        text = text | {column: text[other] for column, other in prompts.items()}
-        return replace(self, conditions=replace(self.conditions, text=text))
+        return replace(self, text=self.text | {name: self.text[other] for name, other in prompts.items()})
 
     def g(self, guidance: Guidance) -> Tensor:
-        return guidance(
-            self.prior, self.z, z_src=self.z_src, t=self.t, noise=self.noise, conditions=self.conditions
-        )
+        return guidance(self.prior, self.step)
 
     def e(self, latent: str, prompt: str, image: str = "source") -> Tensor:
         clean = self.z if latent == "target" else self.z_src
-        z_t = self.alpha_bar**0.5 * clean + self.sigma * self.noise
+        z_t = self.alpha * clean + self.sigma * self.noise
         condition = None
         if self.prior.takes_image:
-            condition = self.conditions.image * (image == "source")
-        text = self.conditions.text[prompt].expand(len(z_t), -1, -1)
-        return self.prior.predict(z_t, self.t, text, condition)
+            condition = self.image * (image == "source")
+        return self.prior.predict_noise(z_t, self.t, self.text[prompt].expand(len(z_t)), condition)
 
     def cfg(self, latent: str, prompt: str, s: float) -> Tensor:
         null = self.e(latent, "null")
@@ -105,10 +110,8 @@ class Case:
 def make_case(prior: DiffusionPrior, *, seed: int = 0, t: int = 501, same: bool = False) -> Case:
     generator = torch.Generator().manual_seed(seed)
     z, z_src, noise, image = torch.randn((4, *SHAPE), generator=generator, dtype=torch.float64)
-    conditions = Conditions.encode(prior, target="target", source="source", negative="negative")
-    if prior.takes_image:
-        conditions = Conditions(conditions.text, image)
-    return Case(prior, z, z if same else z_src, noise, conditions, t)
+    text = encode_prompts(prior, target="target", source="source", negative="negative")
+    return Case(prior, z, z if same else z_src, noise, text, t, image if prior.takes_image else None)
 
 
 def assert_zero(grad: Tensor) -> None:

@@ -21,7 +21,7 @@ from gs_ssd.guidance import (
     DreamCatalystIP2P,
     inject_gradient,
 )
-from gs_ssd.guidance.base import Step, predict
+from gs_ssd.guidance.base import predict_branches
 from tests.guidance.stub import Case, Stub, assert_zero, make_case
 
 TARGET_COLUMNS = {"y": "target", "ŷ": "source", "∅": "null", "n": "negative"}
@@ -81,14 +81,14 @@ class Bound(Stub):
         super().__init__()
         self.image = image
 
-    def predict(self, z_t, t, text, image=None):
-        return super().predict(z_t, t, text, self.image.repeat(len(z_t) // len(self.image), 1, 1, 1))
+    def predict_noise(self, z_t, t, text, image=None, *, freeu=False):
+        return super().predict_noise(z_t, t, text, self.image.repeat(len(z_t) // len(self.image), 1, 1, 1))
 
 
 @pytest.mark.parametrize("guidance", [SDS(), DDS(), CSD(), NFSD(), SSD(), PDS(), DreamCatalyst()])
 def test_with_an_image_condition_every_prediction_of_a_text_method_sees_the_source(ip2p, guidance):
     guidance.prepare(ip2p.prior)
-    expected = replace(ip2p, prior=Bound(ip2p.conditions.image)).g(guidance)
+    expected = replace(ip2p, prior=Bound(ip2p.image)).g(guidance)
     assert_close(ip2p.g(guidance), expected)
     assert not torch.allclose(expected, replace(ip2p, prior=Stub()).g(guidance))
 
@@ -131,9 +131,8 @@ def test_a_method_without_predictions_asks_for_none():
 
 def test_duplicates_are_predicted_once():
     case = make_case(Stub())
-    step = Step(case.z, case.z_src, case.noise, case.t, case.prior.schedule)
     branches = [Branch("target", "target"), Branch("source", "null"), Branch("target", "target")]
-    predictions = predict(case.prior, branches, step, case.conditions)
+    predictions = predict_branches(case.prior, branches, case.step)
     assert case.prior.batches == [2 * len(case.z)]
     for branch, eps in predictions.items():
         assert_close(eps, case.e(branch.latent, branch.prompt))
@@ -145,7 +144,7 @@ def test_a_batch_is_its_images_one_by_one(guidance):
     together = case.g(guidance)
     assert together.shape == case.z.shape
     for i in range(len(case.z)):
-        one = Case(case.prior, case.z[[i]], case.z_src[[i]], case.noise[[i]], case.conditions, case.t)
+        one = Case(case.prior, case.z[[i]], case.z_src[[i]], case.noise[[i]], case.text, case.t)
         assert_close(one.g(guidance), together[[i]])
 
 
@@ -162,7 +161,7 @@ def test_the_surrogates_gradient_is_g_over_the_batch():
 def test_no_gradient_passes_the_predictor():
     case = make_case(Stub())
     z, z_src = case.z.clone().requires_grad_(), case.z_src.clone().requires_grad_()
-    grad = Case(case.prior, z, z_src, case.noise, case.conditions, case.t).g(SSD())
+    grad = Case(case.prior, z, z_src, case.noise, case.text, case.t).g(SSD())
     assert not grad.requires_grad
     inject_gradient(z, grad).backward()
     assert z_src.grad is None
@@ -171,4 +170,4 @@ def test_no_gradient_passes_the_predictor():
 def test_float32_stays_float32():
     case = make_case(Stub())
     tensors = (x.float() for x in (case.z, case.z_src, case.noise))
-    assert Case(case.prior, *tensors, case.conditions, case.t).g(PDS()).dtype == torch.float32
+    assert Case(case.prior, *tensors, case.text, case.t).g(PDS()).dtype == torch.float32

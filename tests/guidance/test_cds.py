@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,7 @@ from torch.testing import assert_close
 from gs_ssd.diffusion.diffusers_prior import DiffusersPrior
 from gs_ssd.diffusion.tiny import tiny_parts, tiny_prior
 from gs_ssd.errors import UserError
-from gs_ssd.guidance import CDS, DDS, SSD, Conditions
-from gs_ssd.guidance.base import Step
+from gs_ssd.guidance import CDS, DDS, SSD, Step, encode_prompts
 from gs_ssd.guidance.cds import cut_loss, info_nce
 from tests.guidance.stub import Stub
 
@@ -85,39 +85,36 @@ def prior() -> DiffusersPrior:
     return tiny_prior()
 
 
-def step_of(prior: DiffusersPrior, *, batch: int = 1) -> tuple[Step, Conditions]:
+def step_of(prior: DiffusersPrior, *, batch: int = 1) -> Step:
     z, z_src, noise = torch.randn(3, batch, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    return Step(z, z_src, noise, 300, prior.schedule), Conditions.encode(
-        prior, target="a clown", source="a man"
-    )
+    text = encode_prompts(prior, target="a clown", source="a man")
+    return Step(z, z_src, noise, 300, prior.schedule, text)
 
 
 def test_features_come_from_every_self_attention_of_the_up_blocks(prior):
-    step, conditions = step_of(prior, batch=2)
-    text = conditions.text["target"].expand(2, -1, -1)
+    step = step_of(prior, batch=2)
+    text = step.text_of("target")
     found = prior.attention_features(step.z_t, step.t, text)
     assert [tuple(f.shape) for f in found] == [(2, 16, 8, 8)] * 2
-    before = prior.predict(step.z_t, step.t, text)
-    assert torch.equal(before, prior.predict(step.z_t, step.t, text))
+    before = prior.predict_noise(step.z_t, step.t, text)
+    assert torch.equal(before, prior.predict_noise(step.z_t, step.t, text))
     hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in prior.unet.modules()]
     assert sum(hooks) == 0
-    odd = prior.attention_features(torch.randn(1, 4, 9, 12), step.t, text[:1])
+    odd = prior.attention_features(torch.randn(1, 4, 9, 12), step.t, step.text["target"])
     assert odd[0].shape == (1, 16, 9, 12)
 
 
 def test_the_gradient_is_that_of_the_loss(prior):
     """The directional derivative of L_CUT with respect to z against a central difference."""
-    step, conditions = step_of(prior)
-    grad = CDS(DDS()).cut_gradient(prior, step, conditions)
-    reference = prior.attention_features(step.z_src_t, step.t, conditions.text["source"])
+    step = step_of(prior)
+    grad = CDS(DDS()).cut_gradient(prior, step)
+    reference = prior.attention_features(step.z_src_t, step.t, step.text["source"])
     direction = torch.randn(step.z.shape, generator=torch.Generator().manual_seed(1))
 
     @torch.no_grad()
     def loss(z: torch.Tensor) -> torch.Tensor:
-        moved = Step(z, step.z_src, step.noise, step.t, step.schedule)
-        return cut_loss(
-            reference, prior.attention_features(moved.z_t, step.t, conditions.text["target"])
-        ).sum()
+        moved = replace(step, z=z)
+        return cut_loss(reference, prior.attention_features(moved.z_t, step.t, step.text["target"])).sum()
 
     h = 2e-3
     numeric = (loss(step.z.detach() + h * direction) - loss(step.z.detach() - h * direction)) / (2 * h)
@@ -126,14 +123,13 @@ def test_the_gradient_is_that_of_the_loss(prior):
 
 @pytest.mark.parametrize("score", [DDS(), SSD()], ids=lambda score: score.name)
 def test_it_adds_to_the_score(prior, score):
-    step, conditions = step_of(prior, batch=2)
-    arguments = {"z_src": step.z_src, "t": step.t, "noise": step.noise, "conditions": conditions}
-    plain = score(prior, step.z, **arguments)
-    grad = CDS(score)(prior, step.z, **arguments)
+    step = step_of(prior, batch=2)
+    plain = score(prior, step)
+    grad = CDS(score)(prior, step)
     assert not grad.requires_grad
-    cut = CDS(score).cut_gradient(prior, step, conditions)
+    cut = CDS(score).cut_gradient(prior, step)
     assert_close(grad, plain + 3 * 64**2 / 2000 * cut, atol=1e-5, rtol=1e-4)
-    assert_close(CDS(score, w_cut=0)(prior, step.z, **arguments), plain)
+    assert_close(CDS(score, w_cut=0)(prior, step), plain)
     schedule = prior.schedule
     assert CDS(score).evaluations(300, schedule) == score.evaluations(300, schedule) + 2
     assert all(p.grad is None for p in prior.unet.parameters())
@@ -141,11 +137,11 @@ def test_it_adds_to_the_score(prior, score):
 
 def test_it_does_not_vanish_when_there_is_nothing_to_edit(prior):
     """Patches of one image resemble each other, and the loss pushes them apart."""
-    step, _ = step_of(prior)
-    same = Conditions.encode(prior, target="a man", source="a man")
-    arguments = {"z_src": step.z, "t": step.t, "noise": step.noise, "conditions": same}
-    assert float(DDS()(prior, step.z, **arguments).abs().max()) < 1e-6
-    assert float(CDS(DDS())(prior, step.z, **arguments).abs().max()) > 1e-2
+    step = step_of(prior)
+    text = encode_prompts(prior, target="a man", source="a man")
+    same = replace(step, z_src=step.z, text=text)
+    assert float(DDS()(prior, same).abs().max()) < 1e-6
+    assert float(CDS(DDS())(prior, same).abs().max()) > 1e-2
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import gs_ssd.cli.app  # noqa: F401  (registers the resolvers)
 from gs_ssd.assets import CONFIGS
 from gs_ssd.cli.shorthands import options
 from gs_ssd.diffusion.tiny import tiny_prior
-from gs_ssd.guidance import Conditions
+from gs_ssd.guidance import Step, encode_prompts
 
 # config, settings → images per call of the network, for one view; t = 501 but where it is named
 COSTS = {
@@ -47,11 +47,10 @@ def test_images_per_call_of_the_network(case, views):
     # A twin of the network (VSD's) is a copy of it, hooks included.
     prior.unet.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
     z, z_src, noise, image = torch.randn(4, views, prior.latent_channels, 8, 8)
-    conditions = Conditions.encode(prior, target="a clown", source="a man", negative="ugly")
-    if prior.takes_image:
-        conditions = Conditions(conditions.text, image)
+    text = encode_prompts(prior, target="a clown", source="a man", negative="ugly")
+    image = image if prior.takes_image else None
     generator = torch.Generator().manual_seed(0)
-    guidance(prior, z, z_src=z_src, t=t, noise=noise, conditions=conditions, generator=generator)
+    guidance(prior, Step(z, z_src, noise, t, prior.schedule, text, image, generator))
     assert calls == [views * count for count in COSTS[case]]
     training = 1 if name == "vsd" else 0
     assert guidance.evaluations(t, prior.schedule) == sum(COSTS[case]) - training

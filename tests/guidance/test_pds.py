@@ -14,8 +14,8 @@ from tests.guidance.stub import Stub, assert_zero, make_case
 def test_it_matches_the_stochastic_latents_of_the_posterior(case, seed):
     """G = ζ_tgt − ζ_src, written out as the method defines it, whatever its second noise ε' is."""
     schedule, t, s = case.prior.schedule, case.t, 100.0
-    alpha_bar, alpha_bar_p = schedule.alpha_bar(t), schedule.alpha_bar(t - 2)
-    alpha = alpha_bar / schedule.alpha_bar(t - 1)
+    alpha_bar, alpha_bar_p = schedule.alpha(t) ** 2, schedule.alpha(t - 2) ** 2
+    alpha = alpha_bar / schedule.alpha(t - 1) ** 2
     beta = 1 - alpha
     spread = ((1 - alpha_bar_p) / (1 - alpha_bar) * beta) ** 0.5
     generator = torch.Generator().manual_seed(seed)

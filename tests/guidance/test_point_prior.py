@@ -17,7 +17,7 @@ def centres(point: Case) -> tuple[torch.Tensor, ...]:
 
 def at(point: Case, z: torch.Tensor, noise: torch.Tensor | None = None) -> Case:
     noise = point.noise if noise is None else noise
-    return Case(point.prior, z, point.z_src, noise, point.conditions, point.t)
+    return Case(point.prior, z, point.z_src, noise, point.text, point.t)
 
 
 def test_sds_pulls_to_the_prompt_whatever_the_noise(point):
@@ -42,7 +42,7 @@ def test_ssd_closed_form_and_fixed_point(point, w_id):
     w_p, w_t, w_e = 3.75, 1.0, 5.5
     ssd = SSD(w_p=w_p, w_t=w_t, w_e=w_e, w_id=w_id, id_schedule="const")
     pull = w_t * (x_src - x_null) + w_p * (x_y - x_src) + w_e * (x_y - x_null)
-    stiffness = w_t * point.k + w_id * point.alpha_bar**0.5
+    stiffness = w_t * point.k + w_id * point.alpha
     assert_close(point.g(ssd), stiffness * point.difference - point.k * pull)
     fixed = at(point, point.z_src + point.k * pull / stiffness)
     assert_close(fixed.g(ssd), torch.zeros_like(point.z), atol=1e-9, rtol=0)

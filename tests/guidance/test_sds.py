@@ -22,8 +22,8 @@ def test_it_splits_into_residual_and_classifier(case):
 
 def test_it_is_the_residual_to_the_denoised_latent(case):
     eps = case.cfg("target", "target", 7.5)
-    z_t = case.alpha_bar**0.5 * case.z + case.sigma * case.noise
-    denoised = (z_t - case.sigma * eps) / case.alpha_bar**0.5
+    z_t = case.alpha * case.z + case.sigma * case.noise
+    denoised = (z_t - case.sigma * eps) / case.alpha
     assert_close(case.g(uniform_sds(7.5)), case.k * (case.z - denoised))
 
 

@@ -32,7 +32,7 @@ def test_equation_5_is_equation_6(case):
 def test_default_is_the_published_code(case):
     cross_prompt = case.e("target", "target") - case.e("target", "source")
     cross_trajectory = case.e("target", "source") - case.e("source", "null")
-    noisy_difference = case.alpha_bar**0.5 * case.difference
+    noisy_difference = case.alpha * case.difference
     expected = (
         7.5 / 2 * cross_prompt
         + 2.0 / 2 * cross_trajectory
@@ -73,7 +73,7 @@ def test_it_is_linear_in_its_weights(a, b):
 @pytest.mark.parametrize("kind, factor", [("exp", math.exp), ("linear", float), ("const", lambda _: 1.0)])
 def test_identity_schedules(case, kind, factor):
     grad = case.g(SSD(**WEIGHTS | {"w_id": 0.3}, id_schedule=kind))
-    assert_close(grad, 0.3 * factor(case.t_norm) * case.alpha_bar**0.5 * case.difference)
+    assert_close(grad, 0.3 * factor(case.t_norm) * case.alpha * case.difference)
 
 
 def test_unknown_identity_schedule_names_the_known_ones():
@@ -83,7 +83,7 @@ def test_unknown_identity_schedule_names_the_known_ones():
 
 def test_its_identity_term_is_dreamcatalysts_on_the_noisy_latents(case):
     dreamcatalyst = DreamCatalyst(delta=0, gamma=0, chi=0.075)
-    assert_close(case.g(ssd(w_id=0.075)), case.alpha_bar**0.5 * case.g(dreamcatalyst))
+    assert_close(case.g(ssd(w_id=0.075)), case.alpha * case.g(dreamcatalyst))
 
 
 def test_when_there_is_nothing_to_edit_the_target_classifier_is_left(same):

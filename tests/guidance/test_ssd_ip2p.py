@@ -17,7 +17,7 @@ from tests.guidance.stub import Stub, assert_not_zero
 def test_it_is_equation_10(ip2p):
     e_t, e_i = ip2p.e("target", "target"), ip2p.e("target", "null")
     e_u, e_u_src = ip2p.e("target", "null", "none"), ip2p.e("source", "null", "none")
-    identity = 0.075 * math.exp(ip2p.t_norm) * ip2p.alpha_bar**0.5 * ip2p.difference
+    identity = 0.075 * math.exp(ip2p.t_norm) * ip2p.alpha * ip2p.difference
     grad = ip2p.g(SSDIP2P())
     assert_close(grad, e_u + 1.5 * (e_i - e_u) + 7.5 * (e_t - e_i) - e_u_src + identity)
     trajectory = 1.5 * (e_i - e_u_src) + (1 - 1.5) * (e_u - e_u_src)

@@ -12,20 +12,20 @@ from gs_ssd.diffusion.diffusers_prior import DiffusersPrior
 from gs_ssd.diffusion.lora import LoraTwin
 from gs_ssd.diffusion.tiny import tiny_parts, tiny_prior
 from gs_ssd.errors import UserError
-from gs_ssd.guidance import SDS, SSD, VSD, Conditions
+from gs_ssd.guidance import SDS, SSD, VSD, encode_prompts
 from tests.guidance.stub import Case, Stub, assert_not_zero, assert_zero
 
 
 def tiny_case(prior: DiffusersPrior | None = None, *, batch: int = 2) -> Case:
     prior = prior or tiny_prior()
     z, z_src, noise = torch.randn(3, batch, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    return Case(prior, z, z_src, noise, Conditions.encode(prior, target="a clown", source="a man"), 300)
+    return Case(prior, z, z_src, noise, encode_prompts(prior, target="a clown", source="a man"), 300)
 
 
 def test_with_the_drawn_noise_as_its_prediction_it_is_sds():
     case, vsd = tiny_case(), VSD(s=7.5)
     vsd.lora = LoraTwin(case.prior)
-    vsd.lora.predict = lambda z_t, t, text, image: case.noise
+    vsd.lora.predict_noise = lambda z_t, t, text, image: case.noise
     assert_close(case.g(vsd), case.g(SDS(s=7.5)), atol=1e-5, rtol=1e-5)
 
 
@@ -71,7 +71,7 @@ def test_every_evaluation_trains_one_step_and_only_the_adapters():
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_training_lowers_the_loss_on_a_fixed_latent(prediction_type):
     case = tiny_case(DiffusersPrior(**tiny_parts(prediction_type=prediction_type)), batch=1)
-    twin, text = LoraTwin(case.prior, rank=8, lr=1e-2), case.conditions.text["target"]
+    twin, text = LoraTwin(case.prior, rank=8, lr=1e-2), case.text["target"]
 
     @torch.no_grad()
     def validation() -> float:
@@ -91,7 +91,7 @@ def test_training_lowers_the_loss_on_a_fixed_latent(prediction_type):
 def test_on_instructpix2pix_the_adapted_network_sees_the_source_image_too():
     plain = tiny_case(tiny_prior(image_condition=True))
     image = torch.randn(plain.z.shape, generator=torch.Generator().manual_seed(1))
-    case = replace(plain, conditions=replace(plain.conditions, image=image))
+    case = replace(plain, image=image)
     assert_close(case.g(VSD(s=1)), torch.zeros_like(case.z), atol=1e-6, rtol=0)
     vsd, inputs = VSD(), []
     vsd.prepare(case.prior)
@@ -105,15 +105,7 @@ def test_the_generator_decides_the_training():
         case, vsd = tiny_case(), VSD(lr=1e-2)
         generator = torch.Generator().manual_seed(seed)
         for _ in range(3):
-            grad = vsd(
-                case.prior,
-                case.z,
-                z_src=case.z_src,
-                t=300,
-                noise=case.noise,
-                conditions=case.conditions,
-                generator=generator,
-            )
+            grad = replace(case, generator=generator).g(vsd)
         return grad
 
     assert torch.equal(run(0), run(0))

@@ -1,0 +1,50 @@
+"""A text condition: what a prior makes of prompts, handed back to it unread.
+
+Families need different things beside the token states, so guidance passes the record on whole and never looks inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TextCondition:
+    """The encodings of B prompts.
+
+    Attributes:
+        hidden: token states [B, L, D].
+        mask: which tokens count, [B, L] bool; None: all.
+        pooled: one vector per prompt [B, P], where the network takes it (SDXL, SD 3, FLUX).
+    """
+
+    hidden: Tensor
+    mask: Tensor | None = None
+    pooled: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.hidden)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> TextCondition:
+        """The record with `change` applied to each of its tensors."""
+        return TextCondition(
+            change(self.hidden), *(None if x is None else change(x) for x in (self.mask, self.pooled))
+        )
+
+    def split(self) -> list[TextCondition]:
+        """One record per prompt."""
+        return [self.map(lambda x, i=i: x[i : i + 1]) for i in range(len(self))]
+
+    def expand(self, count: int) -> TextCondition:
+        """A single prompt's record repeated to a batch of `count`; a batch of that size is left as it is."""
+        return self if len(self) == count else self.map(lambda x: x.expand(count, *x.shape[1:]))
+
+    @classmethod
+    def cat(cls, records: Sequence[TextCondition]) -> TextCondition:
+        """The records of one prior, as one batch."""
+        columns = zip(*((record.hidden, record.mask, record.pooled) for record in records))
+        return cls(*(None if column[0] is None else torch.cat(column) for column in columns))

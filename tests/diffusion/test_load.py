@@ -1,0 +1,56 @@
+"""Priors by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gs_ssd.assets import PRIOR
+from gs_ssd.diffusion.load import ALIASES, load_prior
+from gs_ssd.diffusion.tiny import tiny_parts
+from gs_ssd.errors import UserError
+
+
+def test_the_embedded_prior_by_name_and_by_folder():
+    by_name, by_folder = load_prior("embedded", device="cpu"), load_prior(str(PRIOR), device="cpu")
+    assert (by_name.name, by_name.family, by_name.freeu) == ("embedded", "embedded", False)
+    assert (by_folder.family, by_folder.freeu) == ("embedded", False)
+    words = [prior.encode_prompt(["a clown"]).hidden for prior in (by_name, by_folder)]
+    assert torch.equal(*words)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="auto is sd21 there")
+def test_auto_without_a_gpu_is_the_embedded_prior():
+    assert load_prior().name == "embedded"
+
+
+@pytest.mark.parametrize("image_condition, family", [(False, "sd"), (True, "ip2p")])
+def test_a_folder_gets_what_its_family_gets(tmp_path, image_condition, family):
+    for name, part in tiny_parts(image_condition=image_condition).items():
+        part.save_pretrained(tmp_path / name)
+    prior = load_prior(str(tmp_path), device="cpu")
+    assert (prior.family, prior.freeu, prior.takes_image) == (family, True, image_condition)
+    assert load_prior(str(tmp_path), device="cpu", freeu=False).freeu is False
+    alias = load_prior("sd15", path=str(tmp_path), device="cpu", dtype="bfloat16")
+    assert (alias.name, alias.freeu, alias.unet.dtype) == ("sd15", True, torch.bfloat16)
+
+
+def test_miniatures():
+    assert load_prior("tiny", device="cpu").family == load_prior("tiny_ip2p", device="cpu").family == "tiny"
+
+
+@pytest.mark.parametrize(
+    "name, hint", [("sd2.1", "did you mean sd21"), ("fluxx", "there are embedded, sd21")]
+)
+def test_a_mistyped_name(name, hint):
+    with pytest.raises(UserError, match=hint):
+        load_prior(name)
+
+
+def test_a_mistyped_dtype():
+    with pytest.raises(UserError, match=r"diffusion\.dtype=half is none of auto, float32, bfloat16, float16"):
+        load_prior("embedded", dtype="half")
+
+
+def test_every_alias_says_what_it_is():
+    assert all(alias.about for alias in ALIASES.values())
