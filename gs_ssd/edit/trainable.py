@@ -5,6 +5,7 @@ by themselves because gsplat's densification operations treat the dict as a whol
 
     editable    [N] bool   Gaussians the edit may touch
     generation  [N] int    0 for loaded Gaussians, n for those created by the n-th densification
+    extra       [N, B] uint8   what else the scene's file says of each Gaussian (only where it says more)
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from gs_ssd.scene.gaussians import SH_C0, Gaussians
+from gs_ssd.scene.gaussians import SH_C0, TENSORS, Gaussians
 
-TRAINABLE = ("means", "scales", "quats", "opacities", "sh0", "shN")
+TRAINABLE = TENSORS
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,9 @@ class SceneOptimizer:
             name: Parameter(value, requires_grad=value.numel() > 0)
             for name, value in gaussians.clone().tensors().items()
         }
+        self.antialiased, self.extra = gaussians.antialiased, gaussians.extra
+        if self.extra is not None:
+            self.params["extra"] = Parameter(self.extra.rows.to(device), requires_grad=False)
         low, high = gaussians.sh0.aminmax()
         self.colour_range = min(low.item(), -0.5 / SH_C0), max(high.item(), 0.5 / SH_C0)
         self.params["editable"] = Parameter(editable.to(device), requires_grad=False)
@@ -84,7 +88,9 @@ class SceneOptimizer:
     @property
     def gaussians(self) -> Gaussians:
         """The scene as it is now, sharing storage (and gradients) with the parameters."""
-        return Gaussians(**{name: self.params[name] for name in TRAINABLE})
+        extra = self.extra and self.extra.with_rows(self.params["extra"].data)
+        tensors = {name: self.params[name] for name in TRAINABLE}
+        return Gaussians(**tensors, antialiased=self.antialiased, extra=extra)
 
     def set_progress(self, progress: float) -> None:
         """Decay the rate of the means: exp((1 − τ) ln a + τ ln b), τ = progress in [0, 1]."""

@@ -7,15 +7,21 @@ Notation (shapes are fixed across the package):
     opacities  [N]        logit of the opacity
     sh0        [N, 1, 3]  degree-0 spherical-harmonic coefficients of the colour
     shN        [N, K-1, 3] the higher ones, K = (degree + 1)²; K-1 may be 0
+
+Beside the six tensors: `antialiased`, whether the scene was trained with opacity compensation ("mip", gsplat's
+rasterize_mode "antialiased") and must be rendered so, and `extra`, what else its file holds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from gs_ssd.scene.extra import Extra
+
+TENSORS = ("means", "scales", "quats", "opacities", "sh0", "shN")
 SH_C0 = 0.28209479177387814  # Y_00, so that rgb = 0.5 + SH_C0 * sh0
 
 
@@ -29,6 +35,8 @@ class Gaussians:
     opacities: Tensor
     sh0: Tensor
     shN: Tensor
+    antialiased: bool = False
+    extra: Extra | None = None
 
     def __post_init__(self) -> None:
         n = len(self.means)
@@ -41,6 +49,8 @@ class Gaussians:
             raise ValueError(
                 f"shN has shape {tuple(self.shN.shape)}, expected ({n}, K-1, 3) with K-1 in 0, 3, 8, 15"
             )
+        if self.extra is not None and len(self.extra) != n:
+            raise ValueError(f"extra has {len(self.extra)} rows for {n} Gaussians")
 
     def __len__(self) -> int:
         return len(self.means)
@@ -55,22 +65,27 @@ class Gaussians:
 
     def tensors(self) -> dict[str, Tensor]:
         """The six tensors by name, in storage order."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: getattr(self, name) for name in TENSORS}
 
     def map(self, function) -> Gaussians:
-        """A new set with `function` applied to each tensor."""
-        return Gaussians(**{name: function(value) for name, value in self.tensors().items()})
+        """A new set with `function` applied to each of the six tensors; it keeps their number and order of rows."""
+        return replace(self, **{name: function(value) for name, value in self.tensors().items()})
 
     def to(self, device: torch.device | str) -> Gaussians:
-        return self.map(lambda value: value.to(device))
+        return self._with_rows(lambda value: value.to(device))
 
     def clone(self) -> Gaussians:
         """A detached copy."""
-        return self.map(lambda value: value.detach().clone())
+        return self._with_rows(lambda value: value.detach().clone())
 
     def __getitem__(self, index) -> Gaussians:
         """The Gaussians selected by a slice, index tensor or boolean mask."""
-        return self.map(lambda value: value[index])
+        return self._with_rows(lambda value: value[index])
+
+    def _with_rows(self, function) -> Gaussians:
+        """A new set with `function` applied to the rows of each tensor, those of `extra` too."""
+        extra = self.extra and self.extra.with_rows(function(self.extra.rows))
+        return replace(self, extra=extra, **{name: function(value) for name, value in self.tensors().items()})
 
     @property
     def sh(self) -> Tensor:

@@ -14,9 +14,13 @@ from gs_ssd.scene.cameras import Cameras
 from gs_ssd.scene.datasets import cameras_json, colmap, llff, transforms
 from gs_ssd.scene.datasets.view import View, combined
 from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.scene.source import check_file, kind_of
+
+save_cameras = cameras_json.write
 
 _KNOWN = "a COLMAP folder (sparse/0), transforms.json, cameras.json or poses_bounds.npy"
 _FILES = ("transforms.json", "transforms_train.json", "cameras.json", "poses_bounds.npy")
+_LARGEST = 1 << 31  # bytes; a COLMAP images.bin holds every 2D point
 _SAMPLE = 16384  # Gaussians looked at per camera
 
 
@@ -47,7 +51,10 @@ def visible_cameras(cameras: Cameras, gaussians: Gaussians, *, source: str | os.
     """
     chosen = torch.linspace(0, len(gaussians) - 1, min(len(gaussians), _SAMPLE)).long()
     points = gaussians.means.detach().to(cameras.viewmats)[chosen.to(gaussians.device)]
-    sees = torch.stack([_sees(cameras[i], points) for i in range(len(cameras))])
+    sees = torch.zeros(len(cameras), dtype=torch.bool)
+    for share in (16, 1):  # most cameras see one of a few
+        for i in (~sees).nonzero().flatten().tolist():
+            sees[i] = _sees(cameras[i], points[::share])
     if sees.all():
         return cameras
     if not sees.any():
@@ -76,16 +83,14 @@ def _source(path: Path) -> Path:
     A folder often holds its cameras twice, as COLMAP found them and converted; the splat lives in COLMAP's world, so
     that is read, unless nerfstudio's dataparser_transforms.json says that it lives in nerfstudio's.
     """
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder; expected {_KNOWN}")
-    if not path.is_dir():
-        return path
+    if kind_of(path, missing=f"no such file or folder; expected {_KNOWN}") != "a folder":
+        return check_file(path, most=_LARGEST)
     file = next((file for name in _FILES if (file := path / name).is_file()), None)
     exported = file is not None and file.suffix == ".json" and file.with_name(transforms.EXPORTED).is_file()
     source = file if exported else colmap.find(path) or file
     if source is None:
         raise UserError(f"{path}: holds no cameras; expected {_KNOWN}")
-    return source
+    return check_file(source, most=_LARGEST)
 
 
 def _read(source: Path) -> list[View]:

@@ -102,6 +102,7 @@ def _binary_cameras(data: bytes) -> Iterator[tuple[int, str, int, int, list[floa
         params = struct.unpack_from(f"<{num_params}d", data, offset)
         offset += 8 * num_params
         yield camera_id, name, width, height, list(params)
+    _check_end(data, offset, f"{count} cameras")
 
 
 def _binary_images(data: bytes) -> Iterator[tuple[str, np.ndarray, np.ndarray, int]]:
@@ -116,6 +117,12 @@ def _binary_images(data: bytes) -> Iterator[tuple[str, np.ndarray, np.ndarray, i
         if offset > len(data):
             raise ValueError(f"image {name!r} claims {num_points} points, more than the file holds")
         yield name, np.array(pose[:4]), np.array(pose[4:]), camera_id
+    _check_end(data, offset, f"{count} images")
+
+
+def _check_end(data: bytes, offset: int, what: str) -> None:
+    if offset != len(data):
+        raise ValueError(f"it counts {what}, but {len(data) - offset:,} bytes follow them")
 
 
 def _text_cameras(data: bytes) -> Iterator[tuple[int, str, int, int, list[float]]]:
@@ -129,13 +136,26 @@ def _text_cameras(data: bytes) -> Iterator[tuple[int, str, int, int, list[float]
 
 def _text_images(data: bytes) -> Iterator[tuple[str, np.ndarray, np.ndarray, int]]:
     lines = _lines(data)
-    for line in lines:
-        if not line:
-            continue
-        _, *numbers, camera_id, name = line.split(maxsplit=9)
-        pose = np.array(numbers, dtype=np.float64)
-        yield name, pose[:4], pose[4:], int(camera_id)
-        next(lines, None)  # the image's 2D points, an empty line where it has none
+    line = next(lines, None)
+    while line is not None:
+        following = next(lines, None)
+        if line:
+            _, *numbers, camera_id, name = line.split(maxsplit=9)
+            pose = np.array(numbers, dtype=np.float64)
+            yield name, pose[:4], pose[4:], int(camera_id)
+            if following is not None and _is_points(following):
+                following = next(lines, None)
+        line = following
+
+
+def _is_points(line: str) -> bool:
+    """Whether a line lists an image's 2D points (x y id, ...): empty where it has none, and some tools drop it then."""
+    words = line.split()
+    try:
+        [float(word) for word in words[:12]]
+    except ValueError:
+        return False
+    return len(words) % 3 == 0
 
 
 def _lines(data: bytes) -> Iterator[str]:

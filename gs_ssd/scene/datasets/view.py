@@ -14,6 +14,8 @@ from gs_ssd.scene.cameras import Cameras
 OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])  # y up, z backward -> y down, z forward
 
 _LARGEST_SIDE = 1 << 15  # pixels
+# Of the longer image side: fields of view from 0.06 to 178 degrees, and a principal point of a cropped picture.
+_SHORTEST, _LONGEST, _FARTHEST = 0.01, 1000.0, 10.0
 
 
 @dataclass
@@ -38,12 +40,21 @@ def combined(views: Sequence[View]) -> Cameras:
     if not views:
         raise ValueError("it lists no cameras")
     (width, height), _ = Counter((view.width, view.height) for view in views).most_common(1)[0]
-    batches = [_camera(view).resized(width, height) for view in views]
-    viewmats, Ks = torch.cat([c.viewmats for c in batches]), torch.cat([c.Ks for c in batches])
-    return Cameras(viewmats, Ks, width, height)
+    viewmats, Ks = zip(*(_camera(view) for view in views))
+    cameras = Cameras(_float(viewmats), _float(Ks), width, height)
+    for index, view in enumerate(views):
+        if (view.width, view.height) != (width, height):
+            own = Cameras(cameras.viewmats[index, None], cameras.Ks[index, None], view.width, view.height)
+            cameras.Ks[index] = own.resized(width, height).Ks[0]
+    return cameras
 
 
-def _camera(view: View) -> Cameras:
+def _float(matrices: Sequence[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(matrices)).float()
+
+
+def _camera(view: View) -> tuple[np.ndarray, np.ndarray]:
+    """World-to-camera [4, 4] and intrinsics [3, 3] of a view that is a camera."""
     numbers = np.array(
         [view.fx, view.fy, view.cx, view.cy, *np.ravel(view.camera_to_world)], dtype=np.float64
     )
@@ -51,13 +62,15 @@ def _camera(view: View) -> Cameras:
         raise ValueError(f"camera {view.name!r} has NaN, infinite or absurd numbers")
     if not (0 < view.width <= _LARGEST_SIDE and 0 < view.height <= _LARGEST_SIDE):
         raise ValueError(f"camera {view.name!r} has the image size {view.width} x {view.height}")
-    if min(view.fx, view.fy) <= 0:
-        raise ValueError(f"camera {view.name!r} has the focal length {min(view.fx, view.fy)}")
+    side = max(view.width, view.height)
+    for focal in (view.fx, view.fy):
+        if not _SHORTEST * side <= focal <= _LONGEST * side:
+            raise ValueError(f"camera {view.name!r} has the focal length {focal:g} for {side} pixels")
+    if max(abs(view.cx), abs(view.cy)) > _FARTHEST * side:
+        raise ValueError(f"camera {view.name!r} has its principal point at {view.cx:g}, {view.cy:g}")
     viewmat = np.linalg.inv(_rigid(view))
     K = np.array([[view.fx, 0, view.cx], [0, view.fy, view.cy], [0, 0, 1]])
-    return Cameras(
-        torch.from_numpy(viewmat).float()[None], torch.from_numpy(K).float()[None], view.width, view.height
-    )
+    return viewmat, K
 
 
 def _rigid(view: View) -> np.ndarray:

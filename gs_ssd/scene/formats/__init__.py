@@ -7,6 +7,7 @@ write its module and add it to the table below.
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -14,16 +15,18 @@ import torch
 
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.scene.formats import checkpoint, compressed_ply, ply, splat, spz
+from gs_ssd.scene.formats import checkpoint, compressed_ply, ply, sog, splat, spz
 from gs_ssd.scene.formats.header import read_header
 from gs_ssd.scene.formats.validation import cleaned
 from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.scene.source import check_file, kind_of
 
 FORMATS: dict[str, ModuleType] = {  # the longest matching suffix wins
     ".compressed.ply": compressed_ply,
     ".ply": ply,
     ".splat": splat,
     ".spz": spz,
+    ".sog": sog,
     ".pt": checkpoint,
     ".pth": checkpoint,
     ".ckpt": checkpoint,
@@ -55,8 +58,22 @@ def save_gaussians(gaussians: Gaussians, path: str | os.PathLike) -> None:
     module = _by_suffix(path)
     if len(gaussians) == 0:
         raise UserError(f"{path}: there are no Gaussians to save")
+    _warn_of_losses(gaussians, module, path)
     with atomic_path(path) as temporary, torch.no_grad():
-        module.write(gaussians.map(lambda value: value.detach().cpu()), temporary)
+        module.write(gaussians.map(torch.Tensor.detach).to("cpu"), temporary)
+
+
+def _warn_of_losses(gaussians: Gaussians, module: ModuleType, path: Path) -> None:
+    """Warn about what the format has no place for."""
+    lost = []
+    if module is splat and gaussians.sh_degree:
+        lost.append(f"view-dependent colour: SH degree {gaussians.sh_degree} becomes 0")
+    if module is splat and gaussians.antialiased:
+        lost.append("tag of antialiased scenes: viewers will draw it thicker than it is")
+    if module is not ply and gaussians.extra is not None and (columns := ply.unknown(gaussians.extra)):
+        lost.append(f"columns {', '.join(columns)}; save a .ply to keep them")
+    for what in lost:
+        warnings.warn(f"{path.suffix} holds no {what}", stacklevel=3)
 
 
 def _by_suffix(path: Path) -> ModuleType:
@@ -66,7 +83,7 @@ def _by_suffix(path: Path) -> ModuleType:
             return FORMATS[suffix]
     raise UserError(
         f"{path}: unknown scene format {path.suffix or '(no suffix)'!r}; known are {', '.join(FORMATS)}; "
-        "convert other formats (.sog, .ksplat) to .ply first"
+        "convert other formats (.ksplat) to .ply first"
     )
 
 
@@ -85,13 +102,12 @@ def _format_of(path: Path, head: bytes) -> ModuleType:
 
 def _head(path: Path) -> bytes:
     """The first bytes of a readable, non-empty file."""
-    if path.is_dir():
+    if kind_of(path) == "a folder":
         raise UserError(f"{path}: is a folder; give the scene file inside it ({', '.join(FORMATS)})")
+    check_file(path)
     try:
         with path.open("rb") as file:
             head = file.read(512)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror or error}") from error
     if not head:

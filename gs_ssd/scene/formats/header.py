@@ -27,8 +27,13 @@ class Element:
 
 @dataclass
 class PlyHeader:
+    """`comments` are the comment and obj_info lines, whole; `offset` is where the data begin, in bytes."""
+
     text: bool
+    big_endian: bool
     elements: dict[str, Element]
+    comments: tuple[str, ...] = ()
+    offset: int = 0
 
     def names(self, element: str) -> set[str]:
         """The property names of an element, empty when there is no such element."""
@@ -43,12 +48,17 @@ def read_header(path: Path) -> PlyHeader:
     offset = head.find(b"\n", end + 1) + 1
     if end < 0 or offset == 0:
         raise UserError(f"{path}: the .ply header has no end; the file is truncated or not a .ply")
-    lines = head[:end].decode("ascii", errors="replace").split("\n")
+    lines = head[:end].decode("latin-1").split("\n")
     try:
         header = _parse([line.split() for line in lines])
     except (ValueError, IndexError, KeyError) as error:
         raise UserError(f"{path}: damaged .ply header ({error}); export the scene again") from error
+    header.comments = tuple(
+        line.rstrip("\r") for line in lines if line.split(maxsplit=1)[:1] in (["comment"], ["obj_info"])
+    )
+    header.offset = offset
     _check_size(header, path.stat().st_size - offset, path)
+    _check_rest(header, path)
     return header
 
 
@@ -72,18 +82,42 @@ def _parse(lines: list[list[str]]) -> PlyHeader:
                 raise ValueError(f"can't read the line {' '.join(words)[:60]!r}")
     if len(formats) != 1:
         raise ValueError(f"{len(formats)} format lines")
-    return PlyHeader(formats[0] == "ascii", elements)
+    return PlyHeader(formats[0] == "ascii", formats[0] == "binary_big_endian", elements)
 
 
 def _check_size(header: PlyHeader, available: int, path: Path) -> None:
     """Refuse a header whose counts can't fit into `available` bytes; plyfile would allocate them first."""
-    needed = 0
-    for element in header.elements.values():
-        # a value in a text file takes a digit and a separator; a list is at least its one-byte count
-        sizes = [2 if header.text else _SIZES.get(kind, 1) for kind in element.types.values()]
-        needed += element.count * max(sum(sizes), 1)
+    needed = sum(element.count * _row_size(element, header.text) for element in header.elements.values())
     if needed > available + header.text:  # the last separator of a text file may be missing
         raise UserError(
             f"{path}: truncated, the .ply header promises {needed:,} bytes of data but {available:,} follow; "
             "download or export the file again"
         )
+
+
+def _check_rest(header: PlyHeader, path: Path) -> None:
+    """Refuse a header whose counts leave whole rows of the file unread."""
+    if any("list" in element.types.values() for element in header.elements.values()):
+        return
+    rows = sum(element.count for element in header.elements.values())
+    if header.text:
+        with path.open("rb") as file:
+            file.seek(header.offset)
+            left = sum(1 for line in file if line.strip()) - rows
+        unit = "lines"
+    else:
+        sizes = [_row_size(element, False) for element in header.elements.values() if element.count]
+        expected = sum(element.count * _row_size(element, False) for element in header.elements.values())
+        left = path.stat().st_size - header.offset - expected
+        left = left if left >= min(sizes, default=1) else 0  # a line end that an editor appended
+        unit = "bytes"
+    if left > 0:
+        raise UserError(
+            f"{path}: the .ply header counts {rows:,} rows, but {left:,} more {unit} follow; the header or the file "
+            "is damaged, so export the scene again"
+        )
+
+
+def _row_size(element: Element, text: bool) -> int:
+    """Bytes of one row: a value in a text file takes a digit and a separator, a list at least its one-byte count."""
+    return max(sum(2 if text else _SIZES.get(kind, 1) for kind in element.types.values()), 1)

@@ -5,7 +5,6 @@ A record is float32 position and standard deviations, then bytes rgba and quater
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,8 @@ from gs_ssd.scene.gaussians import SH_C0, Gaussians
 _RECORD = np.dtype(
     [("position", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)], align=False
 )
+_QUAT_ERROR = 0.05  # of a norm of 1; rounding to bytes gives 0.01
+_PLAUSIBLE = 0.75  # share of the records
 _FLATTEST = 1e-12  # world units; the log of a zero standard deviation would be -inf
 
 
@@ -42,12 +43,7 @@ def read(path: Path) -> Gaussians:
 
 
 def write(gaussians: Gaussians, path: Path) -> None:
-    """Write a .splat in the Gaussians' own order; warns when view-dependent colour is lost."""
-    if gaussians.sh_degree:
-        warnings.warn(
-            f"{path.suffix} holds no view-dependent colour: SH degree {gaussians.sh_degree} becomes 0",
-            stacklevel=2,
-        )
+    """Write a .splat in the Gaussians' own order, without view-dependent colour."""
     records = np.empty(len(gaussians), dtype=_RECORD)
     quats = torch.nn.functional.normalize(gaussians.quats.float(), dim=-1)
     rgba = torch.cat([gaussians.rgb, gaussians.opacities.sigmoid()[:, None]], dim=1).float()
@@ -59,11 +55,15 @@ def write(gaussians: Gaussians, path: Path) -> None:
 
 
 def _check_plausible(records: np.ndarray, path: Path) -> None:
-    """A .splat has no signature: most of its numbers must at least look like positions and deviations."""
+    """A .splat has no signature: most of its numbers must be positions, deviations and directions.
+
+    Every writer normalises the quaternions, which the bytes of another kind of file don't happen to be.
+    """
     with np.errstate(invalid="ignore"):
         numbers = np.isfinite(records["position"]).all(1) & (np.abs(records["position"]) < 1e9).all(1)
         plausible = numbers & (records["scale"] >= 0).all(1) & (records["scale"] < 1e9).all(1)
-    if plausible.mean() < 0.5:
+    norms = np.linalg.norm((records["quat"].astype(np.float32) - 128) / 128, axis=1)
+    if (plausible & (np.abs(norms - 1) < _QUAT_ERROR)).mean() < _PLAUSIBLE:
         raise UserError(
             f"{path}: the numbers in it are not those of a .splat; it is damaged or another format"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -67,13 +68,11 @@ def _repaired(gaussians: Gaussians, path: Path) -> Gaussians:
         return gaussians
     warnings.warn(f"{path}: repaired {', '.join(counts)}", stacklevel=4)
     identity = quats.new_tensor([1.0, 0.0, 0.0, 0.0])
-    return Gaussians(
-        means=gaussians.means,
+    return replace(
+        gaussians,
         scales=torch.where(flat, _SMALLEST_LOG_SCALE, scales),
         quats=torch.where(aimless[:, None], identity, quats),
         opacities=torch.where(infinite, opacities.sign() * _OPAQUE_LOGIT, opacities),
-        sh0=gaussians.sh0,
-        shN=gaussians.shN,
     )
 
 
