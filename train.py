@@ -47,8 +47,8 @@ from gs_ssd.metrics.view_consistency import warp_psnr
 from gs_ssd.render import Render, render
 from gs_ssd.render.coverage import coverage
 from gs_ssd.results.folder import make_output_dir
-from gs_ssd.results.manifest import environment, peak_memory_mb, sha256, write_json
-from gs_ssd.results.scene import Videos, write
+from gs_ssd.results.manifest import environment, peak_memory_mb, sha256
+from gs_ssd.results.scene import Videos, save_scene, write
 from gs_ssd.scene import Cameras, Gaussians, SceneFrame, load_gaussians
 from gs_ssd.scene.datasets import load_cameras, visible_cameras
 from gs_ssd.scene.frame import locate
@@ -258,15 +258,7 @@ def run(cfg: DictConfig) -> int:
     edited_at = time.perf_counter()
 
     after = scene.gaussians.clone()
-    change = write(
-        folder,
-        before=before,
-        after=after,
-        renderer=renderer,
-        videos=videos,
-        reports=reports,
-        labels=(origin, cfg.prompt.target),
-    )
+    save_scene(folder, after)
     seconds = edited_at - started - set_up
     metrics = measure(
         cfg,
@@ -284,35 +276,32 @@ def run(cfg: DictConfig) -> int:
         "seconds_per_step": per_step,
         "evaluations_per_step": sum(r.evaluations for r in reports) / max(len(reports), 1),
     }
-    write_json(metrics, folder / "metrics.json")
     finished = time.perf_counter()
     phases = (
         {name: sum(r.seconds.get(name, 0.0) for r in reports) for name in reports[0].seconds}
         if reports
         else {}
     )
-    write_json(
-        {
-            "command": sys.argv,
-            "config": OmegaConf.to_container(cfg, resolve=True),
-            "environment": environment() | {"device": str(device)},
-            "input": {
-                "path": cfg.scene.path,
-                "sha256": digest,
-                "gaussians": len(before),
-            },
-            "output": {"sha256": sha256(folder / "edited.ply"), "gaussians": len(after)},
-            "steps_done": len(reports),
-            "seconds": {
-                "set_up": set_up,
-                "edit": seconds,
-                "results": finished - edited_at,
-            },
-            "seconds_by_phase": phases,
-            "peak_memory_mb": peak_memory_mb(),
-            "change": vars(change),
-        },
-        folder / "run.json",
+    manifest = {
+        "command": sys.argv,
+        "config": OmegaConf.to_container(cfg, resolve=True),
+        "environment": environment() | {"device": str(device)},
+        "input": {"path": cfg.scene.path, "sha256": digest, "gaussians": len(before)},
+        "steps_done": len(reports),
+        "seconds": {"set_up": set_up, "edit": seconds, "results": finished - edited_at},
+        "seconds_by_phase": phases,
+        "peak_memory_mb": peak_memory_mb(),
+    }
+    change = write(
+        folder,
+        before=before,
+        after=after,
+        renderer=renderer,
+        videos=videos,
+        reports=reports,
+        labels=(origin, cfg.prompt.target),
+        metrics=metrics,
+        manifest=manifest,
     )
     judged = "".join(
         f", {label} {metrics[name]:.2f}"
@@ -325,7 +314,7 @@ def run(cfg: DictConfig) -> int:
         f"scene    {folder / 'edited.ply'}\n"
         f"pictures {folder / 'before_after.png'}, {folder / 'loss.png'}\n"
         f"videos   {folder / 'turntable.mp4'}, {folder / 'before_after.mp4'}\n"
-        f"report   {folder / 'run.json'}, {folder / 'metrics.json'}: mean pixel change {change.mean:.3f}{judged}"
+        f"report   {folder / 'report.html'}, {folder / 'run.json'}: mean pixel change {change.mean:.3f}{judged}"
     )
     if not_finite is not None:
         print(

@@ -20,6 +20,8 @@ from gs_ssd.results.change import Change, measure_change
 from gs_ssd.results.folder import clear
 from gs_ssd.results.manifest import sha256, write_json
 from gs_ssd.results.pictures import contact_sheet, loss_curves
+from gs_ssd.results.report import write_report
+from gs_ssd.results.splats import Stand
 from gs_ssd.results.video import check_fps, to_uint8, video_writer
 from gs_ssd.scene import Cameras, Gaussians, SceneFrame, save_gaussians
 from gs_ssd.scene.views import turntable
@@ -132,8 +134,8 @@ def write(
     """Write all results of one edit; returns the change it made.
 
     Writes edited.ply and origin.npy, turntable.mp4, before_after.mp4, before_after.png, loss.png where there were
-    steps, metrics.json and run.json where `metrics` and `manifest` are given. run.json is last and gets the output's
-    digest and the change.
+    steps, report.html, and metrics.json and run.json where `metrics` and `manifest` are given. run.json is last and
+    gets the output's digest and the change.
 
     Args:
         labels: what the source and the target show, in words.
@@ -142,6 +144,8 @@ def write(
     """
     save_scene(folder, after, origin=origin)
     wanted = {_key(videos.sheet_cameras, i) for i in range(len(videos.sheet_cameras))}
+    side_views = _sides(len(videos.cameras))
+    wanted |= {_key(videos.cameras, i) for i in side_views.values()}
     known = _write_videos(folder, before, after, renderer, videos, wanted)
     sheet = _sheet_pairs(before, after, renderer, videos.sheet_cameras, known)
     sheet_before, sheet_after = (torch.stack(images) for images in zip(*sheet))
@@ -153,10 +157,40 @@ def write(
         change = measure_change(before, after, sheet_before, sheet_after)
     if metrics is not None:
         write_json(dict(metrics), folder / "metrics.json")
-    if manifest is not None:
-        output = {"sha256": sha256(folder / "edited.ply"), "gaussians": len(after)}
-        write_json({**manifest, "output": output, "change": vars(change)}, folder / "run.json")
+    output = {"sha256": sha256(folder / "edited.ply"), "gaussians": len(after)}
+    sealed = manifest is not None
+    manifest = {**(manifest or {}), "output": output, "change": vars(change)}
+    pictures = {name: known[_key(videos.cameras, index)] for name, index in side_views.items()}
+    write_report(
+        folder / "report.html",
+        before=before,
+        after=after,
+        stand=Stand.of_orbit(videos.cameras, background_of(renderer, after, videos.cameras)),
+        sides=[(name, *map(to_uint8, pair)) for name, pair in pictures.items()],
+        labels=labels,
+        reports=reports,
+        change=change,
+        metrics=metrics or {},
+        manifest=manifest,
+    )
+    if sealed:
+        write_json(manifest, folder / "run.json")
     return change
+
+
+@torch.no_grad()
+def background_of(renderer: Renderer, gaussians: Gaussians, cameras: Cameras) -> tuple[float, ...]:
+    """The colour (RGB in [0, 1]) that `renderer` puts behind a scene: what it shows of a Gaussian that nobody sees."""
+    unseen = gaussians[:1].clone()
+    unseen.opacities.fill_(-50.0)
+    pixels = renderer(unseen, cameras[0].resized(2, 2)).rgb
+    return tuple(pixels[0, 0, 0].clamp(0, 1).tolist())
+
+
+def _sides(frames: int) -> dict[str, int]:
+    """The frames of a turntable that show the scene from its four sides."""
+    names = ("front", "right", "back", "left") if frames >= 4 else ("front",)
+    return {name: round(i * frames / 4) for i, name in enumerate(names)}
 
 
 def _write_videos(
