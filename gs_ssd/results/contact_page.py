@@ -28,16 +28,16 @@ def write_contact_sheet(
     A card has the run's picture, the settings in which the runs differ, its numbers and a link to its report. A run
     that left no results gets a card that says so. Raises UserError where there are no runs.
     """
-    folder, runs = Path(folder), [Path(run) for run in runs]
-    if not runs:
+    folder, places = Path(folder), [Path(run) for run in runs]
+    if not places:
         raise UserError(f"{folder}: no runs to show")
-    manifests = [_json(run / "run.json") for run in runs]
+    manifests = [_json(run / "run.json") for run in places]
     settings = [_flat(manifest.get("config") or {}) for manifest in manifests]
     varied = _varied(settings)
     path = folder / "index.html"
     cards = [
         _card(run, folder, manifest, [f"{name}={chosen[name]}" for name in varied if name in chosen])
-        for run, manifest, chosen in zip(runs, manifests, settings)
+        for run, manifest, chosen in zip(places, manifests, settings)
     ]
     write_page(
         "contact_sheet.html",

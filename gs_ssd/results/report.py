@@ -100,7 +100,13 @@ def write_scene_html(
         limit: of that many Gaussians, those that look largest are kept; each takes 32 bytes.
     """
     data = Markup(pack(gaussians, stand, limit=limit))
-    write_page("scene.html", path, scene=data, title=title, view=stand.settings(whole=True))
+    write_page(
+        "scene.html",
+        path,
+        scene=data,
+        title=title,
+        view=stand.settings(antialiased=gaussians.antialiased, whole=True),
+    )
     return min(len(gaussians), limit)
 
 
@@ -150,7 +156,7 @@ def write_report(
         shown=_shown(before, after, limit),
         before=Markup(pack(before, stand, limit=limit)),
         after=Markup(pack(after, stand, limit=limit)),
-        view=stand.settings(),
+        view=stand.settings(antialiased=after.antialiased),
     )
 
 
@@ -235,7 +241,7 @@ def _curves(reports: Sequence[StepReport]) -> list[dict[str, Any]]:
     if len(reports) < 2:
         return []
     steps = [report.step for report in reports]
-    curves = [
+    curves: list[tuple[str, list[float], dict[str, bool]]] = [
         ("Score loss ½‖G‖²/B", [report.loss for report in reports], {"log": True, "smooth": True}),
         ("Anchor loss", [report.anchor_loss for report in reports], {}),
         ("Timestep t", [report.t for report in reports], {}),
@@ -289,7 +295,9 @@ def file_size(count: int) -> str:
 def _settings(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The configuration and the machine as groups of (dotted name, value)."""
     config = manifest.get("config") or {}
-    groups = {"The run": {k: v for k, v in config.items() if not isinstance(v, Mapping)}}
+    groups: dict[str, Mapping[str, Any]] = {
+        "The run": {k: v for k, v in config.items() if not isinstance(v, Mapping)}
+    }
     groups |= {str(name): value for name, value in config.items() if isinstance(value, Mapping)}
     groups["Machine and versions"] = manifest.get("environment") or {}
     groups["Input and memory"] = {

@@ -24,6 +24,7 @@ from gs_ssd.results.report import write_report
 from gs_ssd.results.splats import Stand
 from gs_ssd.results.video import check_fps, to_uint8, video_writer
 from gs_ssd.scene import Cameras, Gaussians, SceneFrame, save_gaussians
+from gs_ssd.scene.datasets import cameras_json
 from gs_ssd.scene.views import turntable
 
 Renderer = Callable[[Gaussians, Cameras], Render]
@@ -104,14 +105,18 @@ def render_views(renderer: Renderer, gaussians: Gaussians, cameras: Cameras) -> 
         yield renderer(gaussians, cameras[index]).rgb[0].clamp(0, 1).cpu()
 
 
-def save_scene(folder: Path, after: Gaussians, *, origin: Tensor | None = None) -> None:
-    """Write edited.ply, and `origin` [N] (see `gs_ssd.results.blend`) as origin.npy; an older run's files go.
+def save_scene(
+    folder: Path, after: Gaussians, *, cameras: Cameras | None = None, origin: Tensor | None = None
+) -> None:
+    """Write edited.ply, `cameras` as cameras.json and `origin` [N] (see `gs_ssd.results.blend`) as origin.npy.
 
-    They go when the new scene is complete beside them, so a full disk or a kill costs neither run.
+    An older run's files go when the new scene is complete beside them, so a full disk or a kill costs neither run.
     """
     with atomic_path(folder / "edited.ply") as temporary:
         save_gaussians(after, temporary)
         clear(folder, keep=["edited.ply"])
+    if cameras is not None:
+        cameras_json.write(cameras, folder / "cameras.json")
     if origin is not None:
         with atomic_path(folder / "origin.npy") as temporary:
             np.save(temporary, origin.cpu().numpy().astype(np.int64))
@@ -126,6 +131,7 @@ def write(
     videos: Videos,
     reports: Sequence[StepReport],
     labels: tuple[str, str],
+    cameras: Cameras | None = None,
     origin: Tensor | None = None,
     change: Change | None = None,
     metrics: Mapping[str, Any] | None = None,
@@ -133,16 +139,17 @@ def write(
 ) -> Change:
     """Write all results of one edit; returns the change it made.
 
-    Writes edited.ply and origin.npy, turntable.mp4, before_after.mp4, before_after.png, loss.png where there were
-    steps, report.html, and metrics.json and run.json where `metrics` and `manifest` are given. run.json is last and
-    gets the output's digest and the change.
+    Writes edited.ply, cameras.json, origin.npy, turntable.mp4, before_after.mp4, before_after.png, loss.png where
+    there were steps, report.html, and metrics.json and run.json where `metrics` and `manifest` are given. run.json is
+    last and gets the output's digest and the change. Each view is rendered once.
 
     Args:
         labels: what the source and the target show, in words.
+        cameras: the user's own, for cameras.json; None writes those of the videos.
         origin: [N_after] index of the source Gaussian that each edited one descends from.
         change: how much the edit changed, if it is known; else it is measured on the contact sheet's views.
     """
-    save_scene(folder, after, origin=origin)
+    save_scene(folder, after, cameras=cameras or videos.cameras, origin=origin)
     wanted = {_key(videos.sheet_cameras, i) for i in range(len(videos.sheet_cameras))}
     side_views = _sides(len(videos.cameras))
     wanted |= {_key(videos.cameras, i) for i in side_views.values()}
@@ -166,7 +173,7 @@ def write(
         before=before,
         after=after,
         stand=Stand.of_orbit(videos.cameras, background_of(renderer, after, videos.cameras)),
-        sides=[(name, *map(to_uint8, pair)) for name, pair in pictures.items()],
+        sides=[(name, to_uint8(pair[0]), to_uint8(pair[1])) for name, pair in pictures.items()],
         labels=labels,
         reports=reports,
         change=change,

@@ -66,8 +66,11 @@ class Stand:
             background=background,
         )
 
-    def settings(self, *, whole: bool = False) -> dict[str, Any]:
-        """What viewer.js takes as `view`; lengths are in units of `distance`. `whole`: the view is the whole page."""
+    def settings(self, *, antialiased: bool, whole: bool = False) -> dict[str, Any]:
+        """What viewer.js takes as `view`; lengths are in units of `distance`.
+
+        `antialiased` is the scene's (see Gaussians); `whole`: the view is the whole page.
+        """
         return {
             "up": self.up.tolist(),
             "front": self.front.tolist(),
@@ -77,6 +80,7 @@ class Stand:
             "fov": self.fov,
             "background": list(self.background),
             "scale": list(LOG_SCALES),
+            "antialiased": antialiased,
             "whole": whole,
         }
 

@@ -53,7 +53,8 @@ def test_a_run_that_is_cut_short_leaves_no_file_of_the_older_one_and_no_manifest
     old = (tmp_path / "edited.ply").read_bytes()
     with pytest.raises(KeyboardInterrupt):
         results(tmp_path, seed=2, manifest={}, metrics={"a": 2})
-    assert {path.name for path in tmp_path.iterdir()} == {"edited.ply", "turntable.mp4", "before_after.mp4"}
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"edited.ply", "cameras.json", "turntable.mp4", "before_after.mp4"}
     assert (tmp_path / "edited.ply").read_bytes() != old
 
 

@@ -124,6 +124,10 @@ void main() {
   mat3 T = J * rotation;
   mat3 C = T * covariance * transpose(T);
   float x = C[0][0] + 0.3, y = C[1][1] + 0.3, xy = C[0][1];
+  if (${Boolean(view.antialiased)}) { // the blur by 0.3 pixels squared must not make small Gaussians heavier
+    colour.a *= sqrt(max((C[0][0] * C[1][1] - xy * xy) / (x * y - xy * xy), 0.0));
+    if (colour.a * 255.0 < 1.0) return;
+  }
   float middle = 0.5 * (x + y), radius = length(vec2(0.5 * (x - y), xy));
   float l1 = middle + radius, l2 = max(middle - radius, 0.1);
   vec2 axis = radius < 1e-6 ? vec2(1, 0) : normalize(x > y ? vec2(l1 - y, xy) : vec2(xy, l1 - x));
