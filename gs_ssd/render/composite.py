@@ -10,7 +10,8 @@ B_i = Σ_{j>i} α_j T_j q_j + T_end (c_background · ∂L/∂C - ∂L/∂A),
 
     ∂L/∂α_i = T_i q_i - B_i / (1 - α_i),      ∂L/∂σ_i = -α_i ∂L/∂α_i,      σ = ½ dᵀQd.
 
-Every (Gaussian, tile) pair writes its own sums; they are added per Gaussian afterwards, so there are no atomics.
+Every (Gaussian, tile) pair writes its own sums; they are added per Gaussian afterwards, in one order, so there are no
+atomics, and the number of threads changes no bit.
 Inside a tile, per-pixel state is stored block by block: 16 blocks of 16 lanes.
 """
 
@@ -50,64 +51,57 @@ from gs_ssd.render.tiles import (
     L12,
     L22,
     LOG2_OPACITY,
-    RANK,
     RECORD,
+    ROW,
     SLOT,
+    SLOT_FIELDS,
     TILE,
-    TileLists,
+    WANTED,
     X,
     Y,
     build,
+    sort_tile,
 )
 
 LOG2_ALPHA_MIN = -math.log2(255)
 ALPHA_MAX = 0.999
 TRANSMITTANCE_MIN = 1e-4
 _PIXELS = TILE * TILE
-_AHEAD = 16  # how many Gaussians ahead to prefetch
+_AHEAD = 12  # how many Gaussians ahead to prefetch
 _NEVER = 3e38
 
 
 @entry_point
-def forward(team, opacities, means2d, conics, depths, colors, background, color, alpha):
-    """Composite one view of N Gaussians with D colours [N, D] into color [H, W, D] and alpha [H, W, 1].
+def forward(
+    team, records, ids, visible, candidates, depths, editable, background,
+    slots, spans, firsts, entries, transmittance, stops, ends, color, alpha,
+):  # fmt: skip
+    """Composite one view of D colours into color [H, W, D] and alpha [H, W, 1].
 
-    Returns the tile lists and the state that `backward` needs.
+    The second line of arguments is the state that `backward` needs: the lists of `tiles.build`, and by tile the
+    transmittance left at its pixels, the place in its list of the Gaussian that stopped a pixel, and [first, last) of
+    the entries that a backward pass has to visit.
     """
-    height, width, channels = color.shape
-    lists = build(team, means2d.reshape(-1), conics.reshape(-1), depths, colors.reshape(-1), opacities,
-                  channels, width, height)  # fmt: skip
-    tiles = lists.tiles_x * lists.tiles_y
-    transmittance = np.empty(tiles * _PIXELS, means2d.dtype)
-    # the place in the tile's list of the Gaussian that stopped a pixel
-    stops = np.empty(tiles * _PIXELS, means2d.dtype)
-    ends = np.empty(tiles, np.int64)  # one past the last entry that contributed
-    parallel(team, _forward_tiles, tiles, _grain(lists), (lists.tiles_x, lists.records, lists.firsts,
-             lists.entries, background, color, alpha, transmittance, stops, ends))  # fmt: skip
-    return tuple(lists), (transmittance, stops, ends)
+    tiles_x = -(-color.shape[1] // TILE)
+    keys = build(
+        team, tiles_x, records, ids, visible, candidates, depths, editable, slots, spans, firsts, entries
+    )
+    parallel(team, _forward_tiles, len(firsts) - 1, max(tiles_x // 4, 1), (tiles_x, records, keys, slots, firsts,
+             entries, background, transmittance, stops, ends, color, alpha))  # fmt: skip
 
 
 @entry_point
 def backward(
-    team, lists, state, opacities, grad_opacities, conics, background, grad_color, grad_alpha,
-    grad_means2d, grad_conics, grad_colors,
+    team, records, ids, visible, conics, editable, background,
+    slots, spans, firsts, entries, transmittance, stops, ends, grad_color, grad_alpha, grad_rows, grad_means2d,
 ):  # fmt: skip
-    """Write the gradients with respect to means2d, conics and colors; add that with respect to opacities."""
-    lists = TileLists(*lists)
-    transmittance, stops, ends = state
-    sums = aligned(lists.slots[-1] * LANES, lists.records)
-    parallel(team, _backward_tiles, lists.tiles_x * lists.tiles_y, _grain(lists), (lists.tiles_x, lists.records,
-             lists.firsts, lists.entries, background, grad_color, grad_alpha, transmittance, stops, ends,
-             sums))  # fmt: skip
-    parallel(team, _gather, len(lists.ranks), GRAIN, (lists.ranks, lists.slots, sums, conics.reshape(-1), opacities,
-             grad_color.shape[-1], grad_means2d.reshape(-1), grad_conics.reshape(-1), grad_opacities,
-             grad_colors.reshape(-1)))  # fmt: skip
-
-
-@inlined
-def _grain(lists):
-    """Tiles per task: a quarter of a row, so that the cores share small images evenly."""
-    return max(lists.tiles_x // 4, 1)
+    """Write the gradients of the rows (as `projection` describes them) and those with respect to means2d."""
+    tiles_x = -(-grad_color.shape[1] // TILE)
+    sums = aligned(firsts[-1] * LANES, records)
+    parallel(team, _backward_tiles, len(firsts) - 1, max(tiles_x // 4, 1), (tiles_x, records, firsts, entries,
+             background, transmittance, stops, ends, grad_color, grad_alpha, sums))  # fmt: skip
+    parallel(team, _gather, len(grad_means2d) // 2, GRAIN, (ids, visible, conics, editable, slots, spans, sums,
+             grad_rows, grad_means2d))  # fmt: skip
 
 
 @inlined
@@ -137,9 +131,10 @@ def _pixel_centers(like):
 
 @kernel
 def _forward_tiles(
-    start, stop, tiles_x, records, firsts, entries, background, color, alpha, transmittance, stops, ends
+    start, stop, tiles_x, records, keys, slots, firsts, entries, background, transmittance, stops, ends, color, alpha
 ):  # fmt: skip
     height, width, channels = color.shape
+    fourth = channels == CHANNELS
     zero, never = splat(records, 0.0), splat(records, _NEVER)
     px, py = _pixel_centers(records)
     origin = aligned(2, records)
@@ -148,6 +143,8 @@ def _forward_tiles(
     c0, c1 = aligned(_PIXELS, records), aligned(_PIXELS, records)
     c2, c3 = aligned(_PIXELS, records), aligned(_PIXELS, records)
     for tile in range(start, stop):
+        first, last = firsts[tile], firsts[tile + 1]
+        sort_tile(first, last, keys, entries, slots)
         x0, y0 = tile % tiles_x * TILE, tile // tiles_x * TILE
         origin[0], origin[1] = x0, y0
         alive = 0
@@ -163,13 +160,14 @@ def _forward_tiles(
             if lane_bits(inside):
                 alive |= 1 << block
 
-        entry = firsts[tile]
-        ends[tile] = entry
-        while entry < firsts[tile + 1] and alive:
-            record = entries[entry * ENTRY + RANK] * RECORD
+        entry, begin, end = first, np.int64(-1), first
+        while entry < last and alive:
+            record = entries[entry * ENTRY + ROW] * RECORD
+            prefetch(records, entries[min(entry + _AHEAD, last - 1) * ENTRY + ROW] * RECORD)
             center = _center(records, record, origin)
-            position = splat(records, entry - firsts[tile])
-            touched = entries[entry * ENTRY + BLOCKS] & alive
+            position = splat(records, entry - first)
+            blocks = entries[entry * ENTRY + BLOCKS]
+            touched = blocks & alive
             contributed = 0
             while touched:
                 block = lowest_bit(touched)
@@ -187,17 +185,25 @@ def _forward_tiles(
                 store(c0, at, fma(weight, records[record + COLOR], load(c0, at)))
                 store(c1, at, fma(weight, records[record + COLOR + 1], load(c1, at)))
                 store(c2, at, fma(weight, records[record + COLOR + 2], load(c2, at)))
-                store(c3, at, fma(weight, records[record + COLOR + 3], load(c3, at)))
+                if fourth:
+                    store(c3, at, fma(weight, records[record + COLOR + 3], load(c3, at)))
                 contributed |= (lane_bits(visible) != 0) << block
                 if lane_bits(stopped):
                     limit = select(stopped, position, load(stop_at, at))
                     store(stop_at, at, limit)
                     if not lane_bits(limit >= never):
                         alive &= ~(1 << block)
-            entries[entry * ENTRY + BLOCKS] = contributed
+            entries[entry * ENTRY + BLOCKS] = contributed | (blocks & WANTED)
+            if contributed == 0:
+                slots[SLOT_FIELDS * entries[entry * ENTRY + SLOT]] = -1
+            else:
+                end = entry + 1
+                if blocks & WANTED and begin < 0:
+                    begin = entry
             entry += 1
-            if contributed:
-                ends[tile] = entry
+        for rest in range(entry, last):
+            slots[SLOT_FIELDS * entries[rest * ENTRY + SLOT]] = -1
+        ends[2 * tile], ends[2 * tile + 1] = begin if begin >= 0 else end, end
         transmittance[tile * _PIXELS : (tile + 1) * _PIXELS] = T
         stops[tile * _PIXELS : (tile + 1) * _PIXELS] = stop_at
 
@@ -215,10 +221,11 @@ def _forward_tiles(
 
 @kernel
 def _backward_tiles(
-    start, stop, tiles_x, records, firsts, entries, background, grad_color, grad_alpha, transmittance, stops,
-    ends, sums,
+    start, stop, tiles_x, records, firsts, entries, background, transmittance, stops, ends, grad_color, grad_alpha,
+    sums,
 ):  # fmt: skip
     height, width, channels = grad_color.shape
+    fourth = channels == CHANNELS
     zero = splat(records, 0.0)
     px, py = _pixel_centers(records)
     origin = aligned(2, records)
@@ -227,6 +234,9 @@ def _backward_tiles(
     v = aligned(CHANNELS * _PIXELS, records).reshape((CHANNELS, _PIXELS))
     v0, v1, v2, v3 = v[0], v[1], v[2], v[3]
     for tile in range(start, stop):
+        begin, end = ends[2 * tile], ends[2 * tile + 1]
+        if begin == end:
+            continue
         x0, y0 = tile % tiles_x * TILE, tile // tiles_x * TILE
         origin[0], origin[1] = x0, y0
         stop_at = stops[tile * _PIXELS : (tile + 1) * _PIXELS]
@@ -242,13 +252,16 @@ def _backward_tiles(
                     behind += background[k] * v[k, at]
                 suffix[at] = T[at] * behind
 
-        for entry in range(ends[tile], firsts[tile + 1]):
-            store(sums, entries[entry * ENTRY + SLOT] * LANES, 0.0)
-        for entry in range(ends[tile] - 1, firsts[tile] - 1, -1):
-            record = entries[entry * ENTRY + RANK] * RECORD
+        for entry in range(end - 1, begin - 1, -1):
+            touched = np.int64(entries[entry * ENTRY + BLOCKS])
+            wanted = touched & WANTED
+            touched &= WANTED - 1
+            if touched == 0:
+                continue
+            record = entries[entry * ENTRY + ROW] * RECORD
+            prefetch(records, entries[max(entry - _AHEAD, begin) * ENTRY + ROW] * RECORD)
             position = splat(records, entry - firsts[tile])
             center = _center(records, record, origin)
-            touched = np.int64(entries[entry * ENTRY + BLOCKS])
             s = sx = sy = sxx = sxy = syy = g0 = g1 = g2 = g3 = zero
             while touched:
                 block = lowest_bit(touched)
@@ -266,48 +279,46 @@ def _backward_tiles(
                 q = load(v0, at) * records[record + COLOR]
                 q = fma(load(v1, at), records[record + COLOR + 1], q)
                 q = fma(load(v2, at), records[record + COLOR + 2], q)
-                q = fma(load(v3, at), records[record + COLOR + 3], q)
+                if fourth:
+                    q = fma(load(v3, at), records[record + COLOR + 3], q)
                 store(T, at, before)
                 store(suffix, at, fma(weight, q, behind))
+                if not wanted:
+                    continue
                 g0 = fma(weight, load(v0, at), g0)
                 g1 = fma(weight, load(v1, at), g1)
                 g2 = fma(weight, load(v2, at), g2)
-                g3 = fma(weight, load(v3, at), g3)
+                if fourth:
+                    g3 = fma(weight, load(v3, at), g3)
                 grad_sigma = a * fma(behind, inverse, -(before * q))
                 grad_sigma = select(raw <= ALPHA_MAX, grad_sigma, zero)
                 dx, dy = x - center[0], y - center[1]
                 gx, gy = grad_sigma * dx, grad_sigma * dy
                 s, sx, sy = s + grad_sigma, sx + gx, sy + gy
                 sxx, sxy, syy = fma(gx, dx, sxx), fma(gx, dy, sxy), fma(gy, dy, syy)
-            store(
-                sums,
-                entries[entry * ENTRY + SLOT] * LANES,
-                lane_sums((s, sx, sy, sxx, sxy, syy, g0, g1, g2, g3)),
-            )
+            if wanted:
+                store(sums, entry * LANES, lane_sums((s, sx, sy, sxx, sxy, syy, g0, g1, g2, g3)))
 
 
 @kernel
-def _gather(
-    start, stop, ranks, slots, sums, conics, opacities, channels,
-    grad_means2d, grad_conics, grad_opacities, grad_colors,
-):  # fmt: skip
-    """Add up the slots of Gaussians [start, stop) and turn the moments of ∂L/∂σ into gradients."""
-    total = aligned(LANES, sums)
-    for g in range(start, stop):
-        ahead = ranks[min(g + _AHEAD, stop - 1)]
-        prefetch(sums, slots[ahead] * LANES)  # the slots are in depth order: a cache miss per Gaussian
-        accumulator = splat(sums, 0.0)
-        if ranks[g] >= 0:
-            for slot in range(slots[ranks[g]], slots[ranks[g] + 1]):
-                accumulator += load(sums, slot * LANES)
-        store(total, 0, accumulator)
+def _gather(start, stop, ids, visible, conics, editable, slots, spans, sums, grad_rows, grad_means2d):
+    """Add up the slots of the rows of one chunk, and write the gradients with respect to means2d."""
+    grad_means2d[2 * start : 2 * stop] = 0
+    last = start + visible[start // GRAIN]
+    for row in range(start, last):
+        ahead = min(row + _AHEAD, last - 1)
+        if spans[2 * ahead] < spans[2 * ahead + 1]:  # a tile's sums are together: a cache miss per Gaussian
+            prefetch(sums, slots[SLOT_FIELDS * spans[2 * ahead]] * LANES)
+        g = ids[row]
+        if len(editable) and not editable[g]:
+            continue
+        total = splat(sums, 0.0)
+        for slot in range(spans[2 * row], spans[2 * row + 1]):
+            entry = slots[SLOT_FIELDS * slot]
+            if entry >= 0:
+                total += load(sums, entry * LANES)
+        store(grad_rows, row * RECORD, total)
+        sx, sy = grad_rows[row * RECORD + 1], grad_rows[row * RECORD + 2]
         a, b, c = conics[3 * g], conics[3 * g + 1], conics[3 * g + 2]
-        grad_means2d[2 * g] = -(a * total[1] + b * total[2])
-        grad_means2d[2 * g + 1] = -(b * total[1] + c * total[2])
-        grad_conics[3 * g] = total[3] / 2
-        grad_conics[3 * g + 1] = total[4]
-        grad_conics[3 * g + 2] = total[5] / 2
-        if ranks[g] >= 0:
-            grad_opacities[g] -= total[0] / opacities[g]
-        for k in range(channels):
-            grad_colors[channels * g + k] = total[6 + k]
+        grad_means2d[2 * g] = -(a * sx + b * sy)
+        grad_means2d[2 * g + 1] = -(b * sx + c * sy)

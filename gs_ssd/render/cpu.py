@@ -1,18 +1,51 @@
-"""The CPU rasteriser: three autograd functions (project, shade, composite) around the numba kernels."""
+"""The CPU rasteriser: two autograd functions (project, composite) around the numba kernels.
+
+No kernel returns an array: numba calls Python code to make one, gets an error from it where a Ctrl-C is pending, and
+does not notice. So every array is allocated here, and a kernel returns nothing or a number.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gs_ssd.render import composite, harmonics, projection, tiles
-from gs_ssd.render.threads import run
+from gs_ssd.errors import UserError
+from gs_ssd.render import composite, projection, tiles
+from gs_ssd.render.threads import GRAIN, run
 
 _MANY = 2048  # Gaussians whose projection is worth handing over
+_NOTHING = np.empty(0, np.bool_)
+
+
+@dataclass
+class _Camera:
+    """One view, and the rows of its Gaussians (see `projection`).
+
+    Attributes:
+        matrices: [7, 4] float64, the world-to-camera matrix and the intrinsics.
+        limits: width, height, near, far, eps2d.
+        options: antialiased, degree of the harmonics (-1: plain colours), channel that shows the depth (-1: none).
+        editable: [N] bool, empty for all.
+        ids, visible, candidates, pairs: filled by `projection.project`.
+    """
+
+    matrices: np.ndarray
+    limits: tuple[float, float, float, float, float]
+    options: tuple[int, int, int]
+    editable: np.ndarray
+    ids: np.ndarray
+    visible: np.ndarray
+    candidates: np.ndarray
+    pairs: int = 0
 
 
 def _arrays(*tensors):
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+    """Flat numpy views."""
+    return [tensor.detach().reshape(-1).numpy() for tensor in tensors]
 
 
 def _run(kernel, count, *args):
@@ -20,114 +53,173 @@ def _run(kernel, count, *args):
 
 
 class _Project(torch.autograd.Function):
-    """means [N, 3], quats [N, 4], scales [N, 3] -> means2d [C, N, 2], depths [C, N], conics [C, N, 3], radii."""
+    """Gaussians -> means2d [C, N, 2], depths [C, N], conics [C, N, 3], records [C, N + 1, 16], radii,
+    compensations.
+
+    The colours are the columns COLOR ... of the records. The gradient of `records` has no other meaning than that
+    which `_Composite` gives it (see `projection`); in these columns it is that of the colours.
+
+    base [N, 3] and rest [N, 3 (K - 1)] hold the harmonic coefficients, or base the plain colours [N, D] or [C, N, D].
+    """
 
     @staticmethod
-    def forward(ctx, means, quats, scales, opacities, viewmats, Ks, width, height, near, far, eps2d):
-        C, N = len(viewmats), len(means)
+    def forward(ctx, means, quats, scales, opacities, base, rest, cameras):
+        C, N, antialiased = len(cameras), len(means), cameras[0].options[0]
         means2d, depths, conics = means.new_empty(C, N, 2), means.new_empty(C, N), means.new_empty(C, N, 3)
+        records = means.new_empty(C, N + 1, tiles.RECORD)  # the kernel may write one past the last
         radii = torch.empty(C, N, 2, dtype=torch.int32)
-        _run(
-            projection.project, N, width, height, float(near), float(far), float(eps2d),
-            *_arrays(means, quats, scales, opacities, viewmats, Ks, radii, means2d, depths, conics),
-        )  # fmt: skip
-        ctx.save_for_backward(means, quats, scales, viewmats, Ks, conics)
-        ctx.options = width, height, float(eps2d)
-        ctx.mark_non_differentiable(radii)
-        return means2d, depths, conics, radii
+        compensations = means.new_empty(C, N if antialiased else 0)
+        gaussians = _arrays(means, quats, scales, opacities)
+        for c, camera in enumerate(cameras):
+            outputs = _arrays(*(x[c] for x in (radii, means2d, depths, conics, compensations, records)))
+            camera.pairs = _run(
+                projection.project, N, camera.matrices, camera.limits, camera.options, *gaussians,
+                *_colors(base, rest, c), *outputs, camera.ids, camera.visible, camera.candidates,
+            )  # fmt: skip
+        ctx.save_for_backward(means, quats, scales, opacities, base, rest, conics)
+        ctx.cameras = cameras
+        ctx.mark_non_differentiable(radii, compensations)
+        ctx.set_materialize_grads(False)
+        return means2d, depths, conics, records, radii, compensations
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_means2d, grad_depths, grad_conics, _):
-        saved = ctx.saved_tensors
-        grads = [x.new_empty(x.shape) for x in saved[:3]]
-        _run(
-            projection.project_adjoint, len(saved[0]), *ctx.options,
-            *_arrays(*saved, grad_means2d, grad_depths, grad_conics, *grads),
-        )  # fmt: skip
-        return *grads, *[None] * 8
+    def backward(ctx, grad_means2d, grad_depths, grad_conics, grad_records, *_):
+        means, quats, scales, opacities, base, rest, conics = ctx.saved_tensors
+        C, N = len(ctx.cameras), len(means)
+        if grad_means2d is None:
+            grad_means2d = means.new_zeros(C, N, 2)
+        if grad_records is None:
+            grad_records = means.new_zeros(C, N + 1, tiles.RECORD)
+        grads = [torch.empty_like(x) for x in (means, quats, scales, opacities)]
+        by_view = base.dim() == 3
+        grad_base = torch.zeros_like(base) if by_view else torch.empty_like(base)
+        grad_rest = torch.empty_like(rest)
+        gaussians, opacity = _arrays(means, quats, scales), *_arrays(opacities)
+        for c, camera in enumerate(ctx.cameras):
+            dense = [means.new_empty(0) if x is None else x[c] for x in (grad_depths, grad_conics)]
+            grad_colors = _colors(grad_base, grad_rest, c)
+            _run(
+                projection.project_adjoint, N, camera.matrices, camera.limits, camera.options, *gaussians,
+                *_colors(base, rest, c), *_arrays(conics[c]), camera.ids, camera.visible, camera.editable,
+                *_arrays(grad_records[c], grad_means2d[c], *dense, *grads), *grad_colors[:2], opacity, c > 0,
+            )  # fmt: skip
+        return *grads, grad_base, grad_rest, None
 
 
-class _Shade(torch.autograd.Function):
-    """means [N, 3], coefficients [N, K, 3] -> colors [C, N, 3]; conics [C, N, 3] tell who is in view."""
-
-    @staticmethod
-    def forward(ctx, means, coefficients, conics, viewmats, degree):
-        colors = means.new_empty(len(viewmats), len(means), 3)
-        _run(harmonics.shade, len(means), degree, *_arrays(means, coefficients, viewmats, conics, colors))
-        ctx.save_for_backward(means, coefficients, viewmats, conics)
-        ctx.degree = degree
-        return colors
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_colors):
-        saved = ctx.saved_tensors
-        grads = [x.new_empty(x.shape) for x in saved[:2]]
-        arrays = _arrays(*saved, grad_colors, *grads)
-        _run(harmonics.shade_adjoint, len(saved[0]), ctx.degree, *arrays)
-        return *grads, None, None, None
+def _colors(base: Tensor, rest: Tensor, view: int):
+    """Flat coefficients or colours of one view, and how far apart those of two Gaussians are."""
+    base = base[view] if base.dim() == 3 else base
+    return *_arrays(base, rest), (base.shape[-1], rest.shape[-1])
 
 
 class _Composite(torch.autograd.Function):
-    """means2d, conics, opacities [N], colors [C, N, D <= 4], backgrounds [C, D] -> [C, H, W, D], [C, H, W, 1]."""
+    """Records of C views, backgrounds [C, D <= 4] -> [C, H, W, D], [C, H, W, 1].
+
+    Of the gradient of the records, that of the centres goes to means2d.
+    """
 
     @staticmethod
-    def forward(ctx, means2d, conics, opacities, colors, backgrounds, depths, width, height):
-        C, _, D = colors.shape
-        color, alpha = colors.new_empty(C, height, width, D), colors.new_empty(C, height, width, 1)
-        opacity, *views = _arrays(opacities, means2d, conics, depths, colors, backgrounds, color, alpha)
-        ctx.passes = [run(composite.forward, opacity, *view) for view in zip(*views)]
-        ctx.save_for_backward(conics, opacities, backgrounds, alpha)
+    def forward(ctx, records, means2d, backgrounds, conics, depths, cameras, width, height):
+        C, D = backgrounds.shape
+        color, alpha = records.new_empty(C, height, width, D), records.new_empty(C, height, width, 1)
+        ctx.states = [_state(camera, records, width, height) for camera in cameras]
+        for c, (camera, state) in enumerate(zip(cameras, ctx.states)):
+            run(
+                composite.forward, *_arrays(records[c]), camera.ids, camera.visible, camera.candidates,
+                *_arrays(depths[c]), camera.editable, *_arrays(backgrounds[c]), *state,
+                color[c].numpy(), alpha[c].numpy(),
+            )  # fmt: skip
+        ctx.save_for_backward(records, conics, backgrounds, alpha)
+        ctx.cameras = cameras
         return color, alpha
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_color, grad_alpha):
-        conics, opacities, backgrounds, alpha = ctx.saved_tensors
-        C, N, D = len(conics), len(opacities), grad_color.shape[-1]
-        grads = [conics.new_empty(shape) for shape in ((C, N, 2), (C, N, 3), (C, N, D))]
-        grad_opacities = torch.zeros_like(opacities)
-        opacity, grad_opacity, *views = _arrays(
-            opacities, grad_opacities, conics, backgrounds, grad_color, grad_alpha, *grads
-        )
-        for lists, *view in zip(ctx.passes, *views):
-            run(composite.backward, *lists, opacity, grad_opacity, *view)
-        grad_means2d, grad_conics, grad_colors = grads
-        grad_backgrounds = (grad_color * (1 - alpha)).sum((1, 2)) if ctx.needs_input_grad[4] else None
-        return grad_means2d, grad_conics, grad_opacities, grad_colors, grad_backgrounds, *[None] * 3
+        records, conics, backgrounds, alpha = ctx.saved_tensors
+        grad_color, grad_alpha = grad_color.contiguous(), grad_alpha.contiguous()
+        grad_rows = torch.empty_like(records)
+        grad_means2d = records.new_empty(*conics.shape[:2], 2)
+        for c, (camera, state) in enumerate(zip(ctx.cameras, ctx.states)):
+            run(
+                composite.backward, *_arrays(records[c]), camera.ids, camera.visible, *_arrays(conics[c]),
+                camera.editable, *_arrays(backgrounds[c]), *state, grad_color[c].numpy(), grad_alpha[c].numpy(),
+                *_arrays(grad_rows[c], grad_means2d[c]),
+            )  # fmt: skip
+        grad_backgrounds = (grad_color * (1 - alpha)).sum((1, 2)) if ctx.needs_input_grad[2] else None
+        return grad_rows, grad_means2d, grad_backgrounds, *[None] * 5
+
+
+def _state(camera: _Camera, like: Tensor, width: int, height: int):
+    """Room for what `composite.forward` keeps for its adjoint. What is not filled takes no memory."""
+    if camera.pairs > np.iinfo(np.int32).max:
+        raise UserError(f"{camera.pairs:,} pairs of a Gaussian and a tile are too many; lower the resolution")
+    count = -(-width // tiles.TILE) * -(-height // tiles.TILE)
+    dtype = like.new_empty(0).numpy().dtype
+    return (
+        np.empty(tiles.SLOT_FIELDS * camera.pairs, np.int32),
+        np.empty(2 * len(camera.ids), np.int32),
+        np.empty(count + 1, np.int64),
+        np.empty(tiles.ENTRY * camera.pairs, np.int32),
+        np.empty(count * tiles.TILE**2, dtype),
+        np.empty(count * tiles.TILE**2, dtype),
+        np.empty(2 * count, np.int64),
+    )
+
+
+def _camera(viewmat, K, limits, options, editable, count) -> _Camera:
+    matrices = np.zeros((7, 4))
+    matrices[:4] = viewmat.detach().numpy()
+    matrices[4:, :3] = K.detach().numpy()
+    chunks = -(-count // GRAIN)
+    ids, visible, candidates = (
+        np.empty(count + 1, np.int32),
+        np.empty(chunks, np.int64),
+        np.empty(chunks, np.int64),
+    )
+    return _Camera(matrices, limits, options, editable, ids, visible, candidates)
 
 
 def rasterization(
     means, quats, scales, opacities, colors, viewmats, Ks, width, height, *,
-    near_plane, far_plane, eps2d, sh_degree, backgrounds, render_mode,
+    near_plane, far_plane, eps2d, sh_degree, backgrounds, render_mode, rasterize_mode, editable,
 ):  # fmt: skip
-    """See `gs_ssd.render.rasterization`, which has checked the arguments."""
+    """See `gs_ssd.render.rasterization`, which has checked the arguments. `colors` may be a pair (sh0, shN)."""
     C, N = len(viewmats), len(means)
-    means2d, depths, conics, radii = _Project.apply(
-        means, quats, scales, opacities, viewmats, Ks, width, height, near_plane, far_plane, eps2d
-    )
-    if render_mode in ("D", "ED"):
-        colors = depths[..., None]
-    else:
-        if sh_degree is not None:
-            colors = _Shade.apply(means, colors, conics.detach(), viewmats, sh_degree)
-        colors = colors.expand(C, N, colors.shape[-1])
-        if render_mode != "RGB":
-            colors = torch.cat([colors, depths[..., None]], dim=-1)
-    D = colors.shape[-1]
+    if max(width, height) > tiles.MAX_SIZE:
+        raise UserError(f"an image of {width} x {height} is too large, at most {tiles.MAX_SIZE} on a side")
+    passes = _passes(colors, sh_degree, render_mode, means)
+    D = sum(channels for _, _, _, channels in passes)
     if backgrounds is None:
-        backgrounds = colors.new_zeros(C, D)
+        backgrounds = means.new_zeros(C, D)
     elif render_mode != "RGB":  # depth has no background
         backgrounds = torch.cat([backgrounds[:, : D - 1], backgrounds.new_zeros(C, 1)], dim=-1)
+    gaussians = [x.contiguous() for x in (means, quats, scales, opacities)]
+    limits = (float(width), float(height), float(near_plane), float(far_plane), float(eps2d))
+    chosen = _NOTHING if editable is None else editable.contiguous().numpy()
 
-    images = []
-    parts = colors.split(tiles.CHANNELS, -1) if D > tiles.CHANNELS else (colors,)  # a split costs a copy
-    for part, background in zip(parts, backgrounds.split(tiles.CHANNELS, -1)):
+    images, first = [], None
+    for (base, rest, depth_channel, _), background in zip(
+        passes, backgrounds.split([channels for *_, channels in passes], -1)
+    ):
+        degree = sh_degree if sh_degree is not None and base.shape[-1] else -1
+        options = (int(rasterize_mode == "antialiased"), degree, depth_channel)
+        cameras = [_camera(viewmats[c], Ks[c], limits, options, chosen, N) for c in range(C)]
+        projected = _Project.apply(*gaussians, base, rest, cameras)
+        first = first or projected
         image, alphas = _Composite.apply(
-            means2d, conics, opacities, part, background, depths.detach(), width, height
+            projected[3],
+            first[0],
+            background.contiguous(),
+            first[2].detach(),
+            first[1].detach(),
+            cameras,
+            width,
+            height,
         )
         images.append(image)
+    means2d, depths, conics, _, radii, compensations = first
     image = images[0] if len(images) == 1 else torch.cat(images, dim=-1)
     if render_mode in ("ED", "RGB+ED"):
         image = torch.cat([image[..., :-1], image[..., -1:] / alphas.clamp(min=1e-10)], dim=-1)
@@ -136,10 +228,32 @@ def rasterization(
         "radii": radii,
         "depths": depths,
         "conics": conics,
-        "opacities": opacities.expand(C, N),
+        "opacities": opacities * compensations if rasterize_mode == "antialiased" else opacities.expand(C, N),
         "width": width,
         "height": height,
         "tile_size": tiles.TILE,
         "n_cameras": C,
     }
     return image, alphas, info
+
+
+def _passes(colors, sh_degree, render_mode, means):
+    """What is composited at a time, at most 4 channels: (base, rest, depth channel or -1, channels)."""
+    N = len(means)
+    nothing = means.new_empty(N, 0)
+    if render_mode in ("D", "ED"):
+        return [(nothing, nothing, 0, 1)]
+    depth = int(render_mode != "RGB")
+    if sh_degree is not None:
+        sh0, shN = colors if isinstance(colors, tuple) else (colors[:, :1], colors[:, 1:])
+        base, rest = sh0.flatten(1).contiguous(), shN.flatten(1).contiguous()
+        return [(base, rest, 3 if depth else -1, 3 + depth)]
+    parts = list(colors.split(tiles.CHANNELS, -1)) if colors.shape[-1] > tiles.CHANNELS else [colors]
+    passes = [(part.contiguous(), nothing, -1, part.shape[-1]) for part in parts]
+    if depth:
+        base, rest, _, channels = passes[-1]
+        if channels < tiles.CHANNELS:
+            passes[-1] = (base, rest, channels, channels + 1)
+        else:
+            passes.append((nothing, nothing, 0, 1))
+    return passes

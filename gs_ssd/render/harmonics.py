@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gs_ssd.render.compilation import entry_point, kernel
 from gs_ssd.render.simd import (
     LANES,
-    fill_lanes,
     fma,
     gather,
     inlined,
@@ -23,7 +21,6 @@ from gs_ssd.render.simd import (
     sqrt,
     store,
 )
-from gs_ssd.render.threads import GRAIN, parallel
 
 MAX_DEGREE = 3
 _BASES = (MAX_DEGREE + 1) ** 2
@@ -92,124 +89,99 @@ def _basis_gradient(degree, x, y, z, p):
 
 
 @inlined
-def _evaluate(bases, Y, coefficients, lanes, stride):
-    r = splat(coefficients, 0.5)
-    g = b = r
+def _evaluate(bases, Y, base, rest, lanes, strides):
+    r = g = b = splat(base, 0.5)
     for k in range(bases):
         y = load(Y, k * LANES)
-        r = fma(y, gather(coefficients, lanes, stride, 3 * k), r)
-        g = fma(y, gather(coefficients, lanes, stride, 3 * k + 1), g)
-        b = fma(y, gather(coefficients, lanes, stride, 3 * k + 2), b)
+        if k == 0:
+            r = fma(y, gather(base, lanes, strides[0], 0), r)
+            g = fma(y, gather(base, lanes, strides[0], 1), g)
+            b = fma(y, gather(base, lanes, strides[0], 2), b)
+        else:
+            r = fma(y, gather(rest, lanes, strides[1], 3 * k - 3), r)
+            g = fma(y, gather(rest, lanes, strides[1], 3 * k - 2), g)
+            b = fma(y, gather(rest, lanes, strides[1], 3 * k - 1), b)
     return r, g, b
 
 
-@entry_point
-def shade(team, degree, means, coefficients, viewmats, conics, colors):
-    """Colours [C, N, 3] of means [N, 3] with coefficients [N, K, 3]; zero where culled (conics [C, N, 3] are 0)."""
-    stride = 3 * coefficients.shape[1]
-    for c, position in enumerate(_positions(viewmats)):
-        parallel(team, _shade, len(means), GRAIN, (degree, means.reshape(-1), coefficients.reshape(-1), stride,
-                 position, conics[c].reshape(-1), colors[c].reshape(-1)))  # fmt: skip
-
-
-@entry_point
-def shade_adjoint(
-    team, degree, means, coefficients, viewmats, conics, grad_colors, grad_means, grad_coefficients
-):
-    """The gradients with respect to means and coefficients, of the shapes of `shade`'s arguments."""
-    stride = 3 * coefficients.shape[1]
-    parallel(team, _shade_adjoint, len(means), GRAIN, (degree, means.reshape(-1), coefficients.reshape(-1), stride,
-             _positions(viewmats), conics.reshape(-1), grad_colors.reshape(-1), grad_means.reshape(-1),
-             grad_coefficients.reshape(-1)))  # fmt: skip
+@inlined
+def camera_position(viewmat):
+    """Where the camera of a world-to-camera matrix [4, 4] is."""
+    position = np.zeros(3)
+    for i in range(3):
+        for k in range(3):
+            position[i] -= viewmat[k, i] * viewmat[k, 3]
+    return position
 
 
 @inlined
-def _positions(viewmats):
-    """Where the cameras are, [C, 3]."""
-    positions = np.empty((len(viewmats), 3))
-    for c in range(len(viewmats)):
-        for i in range(3):
-            positions[c, i] = 0.0
-            for k in range(3):
-                positions[c, i] -= np.float64(viewmats[c, k, i]) * viewmats[c, k, 3]
-    return positions
+def basis_buffer(like):
+    """Room for the basis functions of 16 directions."""
+    return np.empty(_BASES * LANES, like.dtype)
 
 
-@kernel
-def _shade(start, stop, degree, means, coefficients, stride, position, conics, colors):
-    """Colours [N * 3] of Gaussians [start, stop) seen from `position`; zero where culled (conic 0).
+@inlined
+def shade(degree, means, base, rest, strides, position, lanes, Y):
+    """Colours r, g, b of the Gaussians `lanes` seen from `position`.
 
-    `coefficients` [N * stride] has stride = 3 K.
+    The coefficients are flat: k = 0 at base[strides[0] lane], the others at rest[strides[1] lane + 3 (k - 1)].
     """
+    x = y = z = splat(means, 0.0)
+    if degree >= 1:
+        x, y, z, _ = _direction(means, position, lanes)
+    _basis(degree, x, y, z, Y)
+    r, g, b = _evaluate((degree + 1) ** 2, Y, base, rest, lanes, strides)
+    zero = splat(means, 0.0)
+    return select(r < 0.0, zero, r), select(g < 0.0, zero, g), select(b < 0.0, zero, b)
+
+
+@inlined
+def shade_adjoint(degree, means, base, rest, strides, position, lanes, grad, grad_base, grad_rest, Y, p, add):
+    """Write (or `add`) the gradients with respect to the coefficients; return that with respect to the means."""
     bases = (degree + 1) ** 2
     zero = splat(means, 0.0)
-    lanes = np.empty(LANES, np.int64)
-    Y = np.empty(_BASES * LANES, means.dtype)
-    for i in range(start, stop, LANES):
-        fill_lanes(lanes, i, stop)
-        seen = gather(conics, lanes, 3, 0) > 0.0
-        x, y, z, _ = _direction(means, position, lanes)
-        _basis(degree, x, y, z, Y)
-        r, g, b = _evaluate(bases, Y, coefficients, lanes, stride)
-        scatter(colors, lanes, 3, 0, select(seen & ~(r < 0.0), r, zero))
-        scatter(colors, lanes, 3, 1, select(seen & ~(g < 0.0), g, zero))
-        scatter(colors, lanes, 3, 2, select(seen & ~(b < 0.0), b, zero))
+    x = y = z = inverse = zero
+    if degree >= 1:
+        x, y, z, inverse = _direction(means, position, lanes)
+    _basis(degree, x, y, z, Y)
+    r, g, b = _evaluate(bases, Y, base, rest, lanes, strides)
+    seen = (r + g + b) - (r + g + b) <= 0.0  # neither infinite nor NaN
+    gr = select(seen & (r >= 0.0), grad[0], zero)
+    gg = select(seen & (g >= 0.0), grad[1], zero)
+    gb = select(seen & (b >= 0.0), grad[2], zero)
+    for k in range(bases):
+        basis = select(seen, load(Y, k * LANES), zero)
+        if k == 0:
+            scatter_sum(grad_base, lanes, strides[0], 0, basis * gr, add)
+            scatter_sum(grad_base, lanes, strides[0], 1, basis * gg, add)
+            scatter_sum(grad_base, lanes, strides[0], 2, basis * gb, add)
+        else:
+            scatter_sum(grad_rest, lanes, strides[1], 3 * k - 3, basis * gr, add)
+            scatter_sum(grad_rest, lanes, strides[1], 3 * k - 2, basis * gg, add)
+            scatter_sum(grad_rest, lanes, strides[1], 3 * k - 1, basis * gb, add)
+    gmx = gmy = gmz = zero
+    if degree >= 1:
+        for k in range(bases):
+            if k == 0:
+                q = gr * gather(base, lanes, strides[0], 0)
+                q = fma(gg, gather(base, lanes, strides[0], 1), q)
+                q = fma(gb, gather(base, lanes, strides[0], 2), q)
+            else:
+                q = gr * gather(rest, lanes, strides[1], 3 * k - 3)
+                q = fma(gg, gather(rest, lanes, strides[1], 3 * k - 2), q)
+                q = fma(gb, gather(rest, lanes, strides[1], 3 * k - 1), q)
+            store(p, k * LANES, q)
+        gx, gy, gz = _basis_gradient(degree, x, y, z, p)
+        along = gx * x + gy * y + gz * z
+        gmx = select(seen, (gx - along * x) * inverse, zero)
+        gmy = select(seen, (gy - along * y) * inverse, zero)
+        gmz = select(seen, (gz - along * z) * inverse, zero)
+    return gmx, gmy, gmz
 
 
-@kernel
-def _shade_adjoint(
-    start,
-    stop,
-    degree,
-    means,
-    coefficients,
-    stride,
-    positions,
-    conics,
-    grad_colors,
-    grad_means,
-    grad_coefficients,
-):
-    """Gradients of Gaussians [start, stop), summed over the views in order (conics [C * N * 3])."""
-    count, bases = len(means) // 3, (degree + 1) ** 2
-    zero = splat(means, 0.0)
-    lanes, at = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-    Y, p = np.empty(_BASES * LANES, means.dtype), np.empty(_BASES * LANES, means.dtype)
-    total = np.empty(3 * _BASES * LANES, means.dtype)
-    for i in range(start, stop, LANES):
-        fill_lanes(lanes, i, stop)
-        total[:] = 0
-        gmx = gmy = gmz = zero
-        for view in range(len(positions)):
-            for lane in range(LANES):
-                at[lane] = view * count + lanes[lane]
-            seen = gather(conics, at, 3, 0) > 0.0
-            x, y, z, inverse = _direction(means, positions[view], lanes)
-            _basis(degree, x, y, z, Y)
-            r, g, b = _evaluate(bases, Y, coefficients, lanes, stride)
-            seen = seen & ((r + g + b) - (r + g + b) <= 0.0)  # neither infinite nor NaN
-            gr = select(seen & (r >= 0.0), gather(grad_colors, at, 3, 0), zero)
-            gg = select(seen & (g >= 0.0), gather(grad_colors, at, 3, 1), zero)
-            gb = select(seen & (b >= 0.0), gather(grad_colors, at, 3, 2), zero)
-            for k in range(bases):
-                basis = select(seen, load(Y, k * LANES), zero)
-                store(total, (3 * k) * LANES, fma(basis, gr, load(total, (3 * k) * LANES)))
-                store(total, (3 * k + 1) * LANES, fma(basis, gg, load(total, (3 * k + 1) * LANES)))
-                store(total, (3 * k + 2) * LANES, fma(basis, gb, load(total, (3 * k + 2) * LANES)))
-            if degree >= 1:
-                for k in range(bases):
-                    q = gr * gather(coefficients, lanes, stride, 3 * k)
-                    q = fma(gg, gather(coefficients, lanes, stride, 3 * k + 1), q)
-                    store(p, k * LANES, fma(gb, gather(coefficients, lanes, stride, 3 * k + 2), q))
-                gx, gy, gz = _basis_gradient(degree, x, y, z, p)
-                along = gx * x + gy * y + gz * z
-                gmx += select(seen, (gx - along * x) * inverse, zero)
-                gmy += select(seen, (gy - along * y) * inverse, zero)
-                gmz += select(seen, (gz - along * z) * inverse, zero)
-        scatter(grad_means, lanes, 3, 0, gmx)
-        scatter(grad_means, lanes, 3, 1, gmy)
-        scatter(grad_means, lanes, 3, 2, gmz)
-        for k in range(3 * bases):
-            scatter(grad_coefficients, lanes, stride, k, load(total, k * LANES))
-        for k in range(3 * bases, stride):
-            scatter(grad_coefficients, lanes, stride, k, zero)
+@inlined
+def scatter_sum(array, rows, stride, column, value, add):
+    """`scatter`, or with `add` on top of what is there. Where `rows` repeats an index its values are the same."""
+    if add:
+        value = value + gather(array, rows, stride, column)
+    scatter(array, rows, stride, column, value)

@@ -1,4 +1,4 @@
-"""EWA projection of 3D Gaussians to the image plane, and its adjoint, 16 Gaussians at a time.
+"""From Gaussians to splats: EWA projection, colour and packing, and their adjoint, 16 Gaussians at a time.
 
 With the camera-space mean t = R m + τ, the world covariance Σ = M Mᵀ (M = R_q diag(s)) and the Jacobian J of the
 pinhole projection at t (its direction k = t/t_z clamped to 1.3 times the field of view, as in gsplat),
@@ -9,8 +9,16 @@ where P = J R R_q has the rows p_x = f_x/t_z (A_x - k_x A_z) and p_y = f_y/t_z (
 The determinant is summed from the 2x2 minors of P diag(s) (Cauchy-Binet), all terms of one sign: for a needle,
 Σ'_xx Σ'_yy - Σ'_xy² would cancel to nothing in float32.
 
+The blur eps2d makes a splat wider, and so heavier. With `antialiased` its opacity is multiplied by
+ρ = (det Σ'₀ / det Σ')^½, where Σ'₀ = Σ' - eps2d I:  ∂ρ²/∂Σ' = (1 - ρ²) Q - (eps2d / det Σ') I.
+
+The Gaussians in view are packed as *records* (see `tiles`), one *row* each, in index order: those of the Gaussians
+[512 c, 512 c + 512) are the first rows of [512 c, 512 c + 512), so that no thread waits for another's count. In the
+adjoint a row holds ∂L/∂σ summed over pixels with weights 1, dx, dy, dx², dx dy, dy² (σ = ½ dᵀQd), then ∂L/∂colour.
+
 References: Zwicker et al., "EWA splatting" (2002); gsplat 1.5.3, `_torch_impl._fully_fused_projection` and
-`ProjectionEWA3DGSFused.cu` (opacity-aware radii: Radl et al. 2024, arXiv:2402.00525 §B.2).
+`ProjectionEWA3DGSFused.cu` (opacity-aware radii: Radl et al. 2024, arXiv:2402.00525 §B.2); the compensation:
+Yu et al., "Mip-Splatting" (2024).
 """
 
 from __future__ import annotations
@@ -18,13 +26,20 @@ from __future__ import annotations
 import numpy as np
 
 from gs_ssd.render.compilation import entry_point, kernel
+from gs_ssd.render.harmonics import basis_buffer, camera_position, scatter_sum, shade, shade_adjoint
 from gs_ssd.render.simd import (
     LANES,
+    append_rows,
     ceil,
     fill_lanes,
     fma,
     gather,
     inlined,
+    lane_bits,
+    load,
+    load3,
+    load4,
+    load_rows,
     log2,
     maximum,
     minimum,
@@ -32,14 +47,18 @@ from gs_ssd.render.simd import (
     select,
     splat,
     sqrt,
+    store,
+    store_columns,
 )
 from gs_ssd.render.threads import GRAIN, parallel
+from gs_ssd.render.tiles import BOX_X, CHANNELS, COLOR, RECORD, pack_box
 
 ALPHA_MIN = 1 / 255
 MAX_EXTENT = 3.33  # standard deviations; exp(-3.33² / 2) is just below 1/255
 _TWO_LN2 = 1.3862943611198906
 _FINITE = 3e38
 _MAX_RADIUS = 1e9
+_ALL = (1 << LANES) - 1
 
 
 @inlined
@@ -77,11 +96,6 @@ def _product(a, b):
 
 
 @inlined
-def _where(mask, a, b):
-    return (select(mask, a[0], b[0]), select(mask, a[1], b[1]), select(mask, a[2], b[2]))
-
-
-@inlined
 def _rotation(w, x, y, z):
     """Rotation matrix of a unit quaternion, row by row."""
     return (
@@ -112,19 +126,31 @@ def _view(viewmat, K, width, height, like):
 
 
 @inlined
-def _gaussians(means, quats, scales, lanes):
-    """Means, unit quaternions, 1 / their norms, and standard deviations."""
-    m = (gather(means, lanes, 3, 0), gather(means, lanes, 3, 1), gather(means, lanes, 3, 2))
-    s = (gather(scales, lanes, 3, 0), gather(scales, lanes, 3, 1), gather(scales, lanes, 3, 2))
-    w, x = gather(quats, lanes, 4, 0), gather(quats, lanes, 4, 1)
-    y, z = gather(quats, lanes, 4, 2), gather(quats, lanes, 4, 3)
+def _unit(q):
+    """Unit quaternions, and 1 / the norms of q."""
+    w, x, y, z = q
     inverse = 1.0 / maximum(sqrt(w * w + x * x + y * y + z * z), 1e-12)
-    return m, (w * inverse, x * inverse, y * inverse, z * inverse), inverse, s
+    return (w * inverse, x * inverse, y * inverse, z * inverse), inverse
+
+
+@inlined
+def _gather3(array, lanes):
+    return gather(array, lanes, 3, 0), gather(array, lanes, 3, 1), gather(array, lanes, 3, 2)
+
+
+@inlined
+def _gather4(array, lanes):
+    return (
+        gather(array, lanes, 4, 0),
+        gather(array, lanes, 4, 1),
+        gather(array, lanes, 4, 2),
+        gather(array, lanes, 4, 3),
+    )
 
 
 @inlined
 def _ewa(view, m, q, s, eps2d):
-    """t, 1/t_z, t/t_z, k, A_z, p_x, p_y, Σ' (xx, xy, yy) and its determinant."""
+    """t, 1/t_z, t/t_z, k, A_z, p_x, p_y, Σ' (xx, xy, yy), det Σ'₀ and det Σ'."""
     rows, translation, intrinsics, limits = view
     t = _sum(_transform(rows, m), translation)
     columns = _transposed(_rotation(q[0], q[1], q[2], q[3]))
@@ -140,52 +166,73 @@ def _ewa(view, m, q, s, eps2d):
     uy = (py[0] * s[0], py[1] * s[1], py[2] * s[2])
     minors = (ux[1] * uy[2] - ux[2] * uy[1], ux[2] * uy[0] - ux[0] * uy[2], ux[0] * uy[1] - ux[1] * uy[0])
     xx, yy = _dot(ux, ux), _dot(uy, uy)
-    det = _dot(minors, minors) + (xx + yy + eps2d) * eps2d
-    return t, iz, d, k, a[2], px, py, (xx + eps2d, _dot(ux, uy), yy + eps2d), det
+    sharp = _dot(minors, minors)
+    det = sharp + (xx + yy + eps2d) * eps2d
+    return t, iz, d, k, a[2], px, py, (xx + eps2d, _dot(ux, uy), yy + eps2d), sharp, det
 
 
 @entry_point
 def project(
-    team, width, height, near, far, eps2d, means, quats, scales, opacities, viewmats, Ks,
-    radii, means2d, depths, conics,
+    team, camera, limits, options, means, quats, scales, opacities, base, rest, strides,
+    radii, means2d, depths, conics, compensations, records, ids, visible, candidates,
 ):  # fmt: skip
-    """Project N Gaussians into C views: radii and means2d [C, N, 2], depths [C, N], conics [C, N, 3]. Culled: zeros."""
-    for c in range(len(viewmats)):
-        parallel(team, _project, len(means), GRAIN, (means.reshape(-1), quats.reshape(-1), scales.reshape(-1),
-                 opacities, viewmats[c].astype(np.float64), Ks[c].astype(np.float64), width, height, near, far, eps2d,
-                 radii[c].reshape(-1), means2d[c].reshape(-1), depths[c], conics[c].reshape(-1)))  # fmt: skip
+    """Project N Gaussians into a view, and pack those in view. Returns how many (Gaussian, tile) pairs there may be.
 
-
-@entry_point
-def project_adjoint(
-    team, width, height, eps2d, means, quats, scales, viewmats, Ks, conics,
-    grad_means2d, grad_depths, grad_conics, grad_means, grad_quats, grad_scales,
-):  # fmt: skip
-    """The gradients with respect to means, quats and scales, of their shapes."""
-    parallel(team, _project_adjoint, len(means), GRAIN, (means.reshape(-1), quats.reshape(-1), scales.reshape(-1),
-             viewmats.astype(np.float64), Ks.astype(np.float64), width, height, eps2d, conics.reshape(-1),
-             grad_means2d.reshape(-1), grad_depths.reshape(-1), grad_conics.reshape(-1), grad_means.reshape(-1),
-             grad_quats.reshape(-1), grad_scales.reshape(-1)))  # fmt: skip
+    Args:
+        camera: [7, 4] float64: the world-to-camera matrix, then the intrinsics in the first three columns.
+        limits: width, height, near, far, eps2d. options: antialiased, degree, depth_channel.
+        base, rest, strides: see `harmonics.shade`; with degree -1 the first strides[0] channels are base itself.
+        radii, means2d, depths, conics, compensations: of N Gaussians, zeros if culled; compensations may be empty.
+        records, ids: the packed splats and whose Gaussians they are, with room for N + 1.
+        visible, candidates: how many rows a chunk of 512 Gaussians has, and how many tiles they may touch; the latter
+            becomes where the slots of the chunk begin.
+    """
+    parallel(team, _project, len(means) // 3, GRAIN, (camera, limits, options, means, quats, scales, opacities, base,
+             rest, strides, radii, means2d, depths, conics, compensations, records, ids,
+             visible, candidates))  # fmt: skip
+    total = 0
+    for chunk in range(len(candidates)):
+        total, candidates[chunk] = total + candidates[chunk], total
+    return total
 
 
 @kernel
 def _project(
-    start, stop, means, quats, scales, opacities, viewmat, K, width, height, near, far, eps2d,
-    radii, means2d, depths, conics,
+    start, stop, camera, limits, options, means, quats, scales, opacities, base, rest, strides,
+    radii, means2d, depths, conics, compensations, records, ids, visible, candidates,
 ):  # fmt: skip
-    """Project Gaussians [start, stop) into one view (flat arrays). Culled ones get zeros.
+    """The Gaussians [start, stop), one chunk.
 
     Every test is a comparison that a NaN fails, so that Gaussians that are not finite are culled.
     """
-    view = _view(viewmat, K, width, height, means)
-    zero = splat(means, 0.0)
+    width, height, near, far, eps2d = limits
+    antialiased = options[0]
+    view = _view(camera[:4], camera[4:], width, height, means)
+    zero, one = splat(means, 0.0), splat(means, 1.0)
     lanes = np.empty(LANES, np.int64)
+    row = start
+    touched = 0
     for i in range(start, stop, LANES):
-        fill_lanes(lanes, i, stop)
-        m, q, _, s = _gaussians(means, quats, scales, lanes)
-        opacity = gather(opacities, lanes, 1, 0)
-        t, _, d, _, _, _, _, (xx, xy, yy), det = _ewa(view, m, q, s, eps2d)
+        whole = i + LANES <= stop
+        if whole:
+            m, q, s, opacity = (
+                load3(means, 3 * i),
+                load4(quats, 4 * i),
+                load3(scales, 3 * i),
+                load(opacities, i),
+            )
+        else:
+            fill_lanes(lanes, i, stop)
+            m, q, s = _gather3(means, lanes), _gather4(quats, lanes), _gather3(scales, lanes)
+            opacity = gather(opacities, lanes, 1, 0)
+        unit, _ = _unit(q)
+        t, _, d, _, _, _, _, (xx, xy, yy), sharp, det = _ewa(view, m, unit, s, eps2d)
         x, y = fma(view[2][0], d[0], view[2][2]), fma(view[2][1], d[1], view[2][3])
+        if antialiased:
+            compensation = sqrt(sharp / det)
+            opacity = opacity * compensation
+        else:
+            compensation = one
         extent = minimum(sqrt(maximum(log2(maximum(opacity, ALPHA_MIN) * 255.0), 0.0) * _TWO_LN2), MAX_EXTENT)
         radius_x = minimum(ceil(extent * sqrt(xx)), _MAX_RADIUS)
         radius_y = minimum(ceil(extent * sqrt(yy)), _MAX_RADIUS)
@@ -194,103 +241,222 @@ def _project(
         seen = seen & (x + radius_x > 0.0) & (x - radius_x < width)
         seen = seen & (y + radius_y > 0.0) & (y - radius_y < height)
         inverse = 1.0 / det
-        scatter(radii, lanes, 2, 0, select(seen, radius_x, zero))
-        scatter(radii, lanes, 2, 1, select(seen, radius_y, zero))
-        scatter(means2d, lanes, 2, 0, select(seen, x, zero))
-        scatter(means2d, lanes, 2, 1, select(seen, y, zero))
-        scatter(depths, lanes, 1, 0, select(seen, t[2], zero))
-        scatter(conics, lanes, 3, 0, select(seen, yy * inverse, zero))
-        scatter(conics, lanes, 3, 1, select(seen, -xy * inverse, zero))
-        scatter(conics, lanes, 3, 2, select(seen, xx * inverse, zero))
+        conic = (
+            select(seen, yy * inverse, zero),
+            select(seen, -xy * inverse, zero),
+            select(seen, xx * inverse, zero),
+        )
+        center = (select(seen, x, zero), select(seen, y, zero))
+        depth = select(seen, t[2], zero)
+        radius = (select(seen, radius_x, zero), select(seen, radius_y, zero))
+        bits = lane_bits(seen)
+        if whole:
+            store_columns(radii, 2 * i, radius)
+            store_columns(means2d, 2 * i, center)
+            store_columns(conics, 3 * i, conic)
+            store(depths, i, depth)
+        else:
+            bits &= (1 << (stop - i)) - 1
+            scatter(radii, lanes, 2, 0, radius[0])
+            scatter(radii, lanes, 2, 1, radius[1])
+            scatter(means2d, lanes, 2, 0, center[0])
+            scatter(means2d, lanes, 2, 1, center[1])
+            scatter(conics, lanes, 3, 0, conic[0])
+            scatter(conics, lanes, 3, 1, conic[1])
+            scatter(conics, lanes, 3, 2, conic[2])
+            scatter(depths, lanes, 1, 0, depth)
+        if antialiased:
+            fill_lanes(lanes, i, stop)
+            scatter(compensations, lanes, 1, 0, select(seen, compensation, zero))
+        if bits:
+            record, tiles = pack_box(center, conic, opacity, width, height, bits)
+            row = append_rows(records, ids, row, i, bits, record)
+            touched += tiles
+    visible[start // GRAIN] = row - start
+    candidates[start // GRAIN] = touched
+    _paint(start, row, camera, options, means, base, rest, strides, depths, records, ids)
+
+
+@inlined
+def _paint(start, stop, camera, options, means, base, rest, strides, depths, records, ids):
+    """Write the colours of rows [start, stop). Those that are not finite touch no tile."""
+    degree, depth_channel = options[1], options[2]
+    position = camera_position(camera)
+    Y = basis_buffer(means)
+    rows, lanes = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    for i in range(start, stop, LANES):
+        fill_lanes(rows, i, stop)
+        for lane in range(LANES):
+            lanes[lane] = ids[rows[lane]]
+        total = splat(means, 0.0)
+        if degree >= 0:
+            r, g, b = shade(degree, means, base, rest, strides, position, lanes, Y)
+            scatter(records, rows, RECORD, COLOR, r)
+            scatter(records, rows, RECORD, COLOR + 1, g)
+            scatter(records, rows, RECORD, COLOR + 2, b)
+            total = r + g + b
+        else:
+            for k in range(min(strides[0], CHANNELS)):
+                value = gather(base, lanes, strides[0], k)
+                scatter(records, rows, RECORD, COLOR + k, value)
+                total += value
+        if depth_channel >= 0:
+            scatter(records, rows, RECORD, COLOR + depth_channel, gather(depths, lanes, 1, 0))
+        if lane_bits(total - total <= 0.0) != _ALL:
+            empty = select(total - total <= 0.0, gather(records, rows, RECORD, BOX_X), 0.0)
+            scatter(records, rows, RECORD, BOX_X, empty)
+
+
+@entry_point
+def project_adjoint(
+    team, camera, limits, options, means, quats, scales, base, rest, strides, conics, ids, visible, editable,
+    grad_rows, grad_means2d, grad_depths, grad_conics,
+    grad_means, grad_quats, grad_scales, grad_opacities, grad_base, grad_rest, opacities, add,
+):  # fmt: skip
+    """Write the gradients of the Gaussians in view (zeros for the others), or `add` them to those of other views.
+
+    `editable` [N], if not empty, tells which Gaussians want a gradient; grad_depths and grad_conics may be empty.
+    """
+    parallel(team, _project_adjoint, len(means) // 3, GRAIN, (camera, limits, options, means, quats, scales, base,
+             rest, strides, conics, ids, visible, editable, grad_rows, grad_means2d, grad_depths, grad_conics,
+             grad_means, grad_quats, grad_scales, grad_opacities, grad_base, grad_rest, opacities, add))  # fmt: skip
+
+
+@inlined
+def _scatter_sum3(array, lanes, values, add):
+    scatter_sum(array, lanes, 3, 0, values[0], add)
+    scatter_sum(array, lanes, 3, 1, values[1], add)
+    scatter_sum(array, lanes, 3, 2, values[2], add)
+
+
+@inlined
+def _clear(array, stride, start, stop):
+    array[stride * start : stride * stop] = 0
+
+
+@inlined
+def _rows_with_gradient(start, stop, ids, editable, grad_rows, grad_means2d, everything, chosen):
+    """Collect the rows of [start, stop) whose gradient is wanted, and not zero; return their number."""
+    count = 0
+    for row in range(start, stop):
+        g = ids[row]
+        if len(editable) and not editable[g]:
+            continue
+        moments = load(grad_rows, RECORD * row)
+        some = lane_bits(~((moments <= 0.0) & (moments >= 0.0))) != 0
+        if some or everything or grad_means2d[2 * g] != 0 or grad_means2d[2 * g + 1] != 0:
+            chosen[count] = row
+            count += 1
+    return count
 
 
 @kernel
 def _project_adjoint(
-    start, stop, means, quats, scales, viewmats, Ks, width, height, eps2d, conics,
-    grad_means2d, grad_depths, grad_conics, grad_means, grad_quats, grad_scales,
+    start, stop, camera, limits, options, means, quats, scales, base, rest, strides, conics, ids, visible, editable,
+    grad_rows, grad_means2d, grad_depths, grad_conics,
+    grad_means, grad_quats, grad_scales, grad_opacities, grad_base, grad_rest, opacities, add,
 ):  # fmt: skip
-    """Gradients of Gaussians [start, stop), summed over the views in order (flat arrays; conics [C * N * 3])."""
-    count = len(means) // 3
+    width, height, _, _, eps2d = limits
+    antialiased, degree, depth_channel = options
+    if not add:
+        _clear(grad_means, 3, start, stop)
+        _clear(grad_quats, 4, start, stop)
+        _clear(grad_scales, 3, start, stop)
+        _clear(grad_opacities, 1, start, stop)
+        _clear(grad_base, strides[0], start, stop)
+        _clear(grad_rest, strides[1], start, stop)
+    chosen = np.empty(GRAIN, np.int64)
+    everything = len(grad_depths) > 0 or len(grad_conics) > 0
+    count = _rows_with_gradient(start, start + visible[start // GRAIN], ids, editable, grad_rows, grad_means2d,
+                                everything, chosen)  # fmt: skip
+    view = _view(camera[:4], camera[4:], width, height, means)
+    rows_of_R, _, (fx, fy, _, _), bounds = view
+    world = _transposed(rows_of_R)
+    position = camera_position(camera)
     zero = splat(means, 0.0)
-    lanes, at = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-    for i in range(start, stop, LANES):
-        fill_lanes(lanes, i, stop)
-        m, q, inverse_norm, s = _gaussians(means, quats, scales, lanes)
+    Y, p = basis_buffer(means), basis_buffer(means)
+    rows, lanes = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    for i in range(0, count, LANES):
+        for lane in range(LANES):
+            rows[lane] = chosen[min(i + lane, count - 1)]
+            lanes[lane] = ids[rows[lane]]
+        total = load_rows(grad_rows, rows)
+        m, s = _gather3(means, lanes), _gather3(scales, lanes)
+        unit, inverse_norm = _unit(_gather4(quats, lanes))
+        qa, qb, qc = _gather3(conics, lanes)
+        _, iz, d, k, az, px, py, _, sharp, det = _ewa(view, m, unit, s, eps2d)
+        scatter_sum(grad_opacities, lanes, 1, 0, -(total[0] / gather(opacities, lanes, 1, 0)), add)
+
+        # Q = Σ'⁻¹:  ∂L/∂Σ' = -Q (∂L/∂Q) Q, the off-diagonal gradient being shared by two entries
+        ga, gb, gc = total[3] * 0.5, total[4], total[5] * 0.5
+        if len(grad_conics):
+            ga, gb = ga + gather(grad_conics, lanes, 3, 0), gb + gather(grad_conics, lanes, 3, 1)
+            gc = gc + gather(grad_conics, lanes, 3, 2)
+        gb = 0.5 * gb
+        ha, hb, hc, hd = qa * ga + qb * gb, qa * gb + qb * gc, qb * ga + qc * gb, qb * gb + qc * gc
+        gxx, gxy, gyy = -(ha * qa + hb * qb), -(ha * qb + hb * qc), -(hc * qb + hd * qc)
+        if antialiased:
+            square = sharp / det
+            grad_square = total[0] * -0.5 / square
+            rest_ = 1.0 - square
+            blur = eps2d / det
+            gxx = fma(grad_square, rest_ * qa - blur, gxx)
+            gxy = fma(grad_square, rest_ * qb, gxy)
+            gyy = fma(grad_square, rest_ * qc - blur, gyy)
+
+        # Σ' = P diag(s²) Pᵀ + eps2d I:  ∂L/∂P = 2 (∂L/∂Σ') P diag(s²)
         ss = (2.0 * s[0] * s[0], 2.0 * s[1] * s[1], 2.0 * s[2] * s[2])
-        gm = gs = nothing = (zero, zero, zero)
-        gq = (zero, zero, zero, zero)
-        seen_anywhere = zero > zero
-        for c in range(len(viewmats)):
-            for lane in range(LANES):
-                at[lane] = c * count + lanes[lane]
-            qa, qb, qc = gather(conics, at, 3, 0), gather(conics, at, 3, 1), gather(conics, at, 3, 2)
-            seen = qa > 0.0
-            seen_anywhere = seen_anywhere | seen
-            view = _view(viewmats[c], Ks[c], width, height, means)
-            rows, translation, (fx, fy, _, _), limits = view
-            world = _transposed(rows)
-            # culled lanes go through the same arithmetic with harmless numbers: the point one unit ahead
-            ahead = _transform(world, (-translation[0], -translation[1], 1.0 - translation[2]))
-            unit = (
-                select(seen, q[0], zero),
-                select(seen, q[1], zero),
-                select(seen, q[2], zero),
-                select(seen, q[3], zero),
-            )
-            _, iz, d, k, az, px, py, _, _ = _ewa(
-                view, _where(seen, m, ahead), unit, _where(seen, s, nothing), eps2d
-            )
+        ex, ey = _sum(_scaled(gxx, px), _scaled(gxy, py)), _sum(_scaled(gxy, px), _scaled(gyy, py))
+        gs = _sum(_product(px, ex), _product(py, ey))
+        dx, dy = _product(ss, ex), _product(ss, ey)
 
-            # Q = Σ'⁻¹:  ∂L/∂Σ' = -Q (∂L/∂Q) Q, the off-diagonal gradient being shared by two entries
-            ga, gc = gather(grad_conics, at, 3, 0), gather(grad_conics, at, 3, 2)
-            gb = 0.5 * gather(grad_conics, at, 3, 1)
-            ha, hb, hc, hd = qa * ga + qb * gb, qa * gb + qb * gc, qb * ga + qc * gb, qb * gb + qc * gc
-            gxx, gxy, gyy = -(ha * qa + hb * qb), -(ha * qb + hb * qc), -(hc * qb + hd * qc)
+        # P and μ as functions of t: 1/t_z scales both, k enters P, and is constant where it is clamped
+        fxz, fyz = fx * iz, fy * iz
+        gkx = select((d[0] >= bounds[0]) & (d[0] <= bounds[1]), -fxz * _dot(dx, az), zero)
+        gky = select((d[1] >= bounds[2]) & (d[1] <= bounds[3]), -fyz * _dot(dy, az), zero)
+        gtx = gkx * iz + fxz * gather(grad_means2d, lanes, 2, 0)
+        gty = gky * iz + fyz * gather(grad_means2d, lanes, 2, 1)
+        gtz = zero
+        if depth_channel >= 0:
+            gtz = gather(grad_rows, rows, RECORD, COLOR + depth_channel)
+        if len(grad_depths):
+            gtz = gtz + gather(grad_depths, lanes, 1, 0)
+        gtz = gtz - (gtx * d[0] + gty * d[1]) - iz * (_dot(dx, px) + _dot(dy, py))
+        gm = _transform(world, (gtx, gty, gtz))
 
-            # Σ' = P diag(s²) Pᵀ + eps2d I:  ∂L/∂P = 2 (∂L/∂Σ') P diag(s²)
-            ex, ey = _sum(_scaled(gxx, px), _scaled(gxy, py)), _sum(_scaled(gxy, px), _scaled(gyy, py))
-            gs = _sum(gs, _sum(_product(px, ex), _product(py, ey)))
-            dx, dy = _where(seen, _product(ss, ex), nothing), _where(seen, _product(ss, ey), nothing)
+        # A = R R_q: its gradient column by column, turned into that of R_q
+        dx, dy = _scaled(fxz, dx), _scaled(fyz, dy)
+        columns = _transposed((dx, dy, _sum(_scaled(-k[0], dx), _scaled(-k[1], dy))))
+        v = (_transform(world, columns[0]), _transform(world, columns[1]), _transform(world, columns[2]))
+        gq = _quaternion_gradient(unit, v)
+        along = gq[0] * unit[0] + gq[1] * unit[1] + gq[2] * unit[2] + gq[3] * unit[3]
+        scatter_sum(grad_quats, lanes, 4, 0, (gq[0] - along * unit[0]) * inverse_norm, add)
+        scatter_sum(grad_quats, lanes, 4, 1, (gq[1] - along * unit[1]) * inverse_norm, add)
+        scatter_sum(grad_quats, lanes, 4, 2, (gq[2] - along * unit[2]) * inverse_norm, add)
+        scatter_sum(grad_quats, lanes, 4, 3, (gq[3] - along * unit[3]) * inverse_norm, add)
+        _scatter_sum3(grad_scales, lanes, _product(_scaled(2.0, s), gs), add)
 
-            # P and μ as functions of t: 1/t_z scales both, k enters P, and is constant where it is clamped
-            fxz, fyz = fx * iz, fy * iz
-            gkx = select((d[0] >= limits[0]) & (d[0] <= limits[1]), -fxz * _dot(dx, az), zero)
-            gky = select((d[1] >= limits[2]) & (d[1] <= limits[3]), -fyz * _dot(dy, az), zero)
-            gtx = gkx * iz + fxz * select(seen, gather(grad_means2d, at, 2, 0), zero)
-            gty = gky * iz + fyz * select(seen, gather(grad_means2d, at, 2, 1), zero)
-            gtz = select(seen, gather(grad_depths, at, 1, 0), zero)
-            gtz = gtz - (gtx * d[0] + gty * d[1]) - iz * (_dot(dx, px) + _dot(dy, py))
-            gm = _sum(gm, _transform(world, (gtx, gty, gtz)))
-
-            # A = R R_q: its gradient column by column, turned into that of R_q
-            dx, dy = _scaled(fxz, dx), _scaled(fyz, dy)
-            columns = _transposed((dx, dy, _sum(_scaled(-k[0], dx), _scaled(-k[1], dy))))
-            v = (_transform(world, columns[0]), _transform(world, columns[1]), _transform(world, columns[2]))
-            gq = _add_quaternion_gradient(gq, unit, v)
-
-        along = gq[0] * q[0] + gq[1] * q[1] + gq[2] * q[2] + gq[3] * q[3]
-        scatter(grad_means, lanes, 3, 0, gm[0])
-        scatter(grad_means, lanes, 3, 1, gm[1])
-        scatter(grad_means, lanes, 3, 2, gm[2])
-        scatter(grad_scales, lanes, 3, 0, select(seen_anywhere, 2.0 * s[0] * gs[0], zero))
-        scatter(grad_scales, lanes, 3, 1, select(seen_anywhere, 2.0 * s[1] * gs[1], zero))
-        scatter(grad_scales, lanes, 3, 2, select(seen_anywhere, 2.0 * s[2] * gs[2], zero))
-        scatter(grad_quats, lanes, 4, 0, select(seen_anywhere, (gq[0] - along * q[0]) * inverse_norm, zero))
-        scatter(grad_quats, lanes, 4, 1, select(seen_anywhere, (gq[1] - along * q[1]) * inverse_norm, zero))
-        scatter(grad_quats, lanes, 4, 2, select(seen_anywhere, (gq[2] - along * q[2]) * inverse_norm, zero))
-        scatter(grad_quats, lanes, 4, 3, select(seen_anywhere, (gq[3] - along * q[3]) * inverse_norm, zero))
+        if degree >= 0:
+            color = (total[COLOR], total[COLOR + 1], total[COLOR + 2])
+            gm = _sum(gm, shade_adjoint(degree, means, base, rest, strides, position, lanes, color,
+                                        grad_base, grad_rest, Y, p, add))  # fmt: skip
+        else:
+            for channel in range(min(strides[0], CHANNELS)):
+                value = gather(grad_rows, rows, RECORD, COLOR + channel)
+                scatter_sum(grad_base, lanes, strides[0], channel, value, add)
+        _scatter_sum3(grad_means, lanes, gm, add)
 
 
 @inlined
-def _add_quaternion_gradient(g, q, v):
-    """g plus the gradient of the unit quaternion q, given v[j][i] = ∂L/∂R_q[i, j]."""
+def _quaternion_gradient(q, v):
+    """The gradient of the unit quaternion q, given v[j][i] = ∂L/∂R_q[i, j]."""
     w, x, y, z = q
     return (
-        g[0] + 2.0 * (x * (v[1][2] - v[2][1]) + y * (v[2][0] - v[0][2]) + z * (v[0][1] - v[1][0])),
-        g[1] + 2.0 * (y * (v[0][1] + v[1][0]) + z * (v[0][2] + v[2][0]) + w * (v[1][2] - v[2][1])
-                      - 2.0 * x * (v[1][1] + v[2][2])),
-        g[2] + 2.0 * (x * (v[0][1] + v[1][0]) + z * (v[1][2] + v[2][1]) + w * (v[2][0] - v[0][2])
-                      - 2.0 * y * (v[0][0] + v[2][2])),
-        g[3] + 2.0 * (x * (v[0][2] + v[2][0]) + y * (v[1][2] + v[2][1]) + w * (v[0][1] - v[1][0])
-                      - 2.0 * z * (v[0][0] + v[1][1])),
+        2.0 * (x * (v[1][2] - v[2][1]) + y * (v[2][0] - v[0][2]) + z * (v[0][1] - v[1][0])),
+        2.0 * (y * (v[0][1] + v[1][0]) + z * (v[0][2] + v[2][0]) + w * (v[1][2] - v[2][1])
+               - 2.0 * x * (v[1][1] + v[2][2])),
+        2.0 * (x * (v[0][1] + v[1][0]) + z * (v[1][2] + v[2][1]) + w * (v[2][0] - v[0][2])
+               - 2.0 * y * (v[0][0] + v[2][2])),
+        2.0 * (x * (v[0][2] + v[2][0]) + y * (v[1][2] + v[2][1]) + w * (v[0][1] - v[1][0])
+               - 2.0 * z * (v[0][0] + v[1][1])),
     )  # fmt: skip

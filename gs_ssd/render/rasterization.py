@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from gs_ssd.render import cpu
 from gs_ssd.render.harmonics import MAX_DEGREE
 
+RASTERIZE_MODES = ("classic", "antialiased")
 RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
 
 
@@ -15,7 +17,7 @@ def rasterization(
     quats: Tensor,
     scales: Tensor,
     opacities: Tensor,
-    colors: Tensor,
+    colors: Tensor | tuple[Tensor, Tensor],
     viewmats: Tensor,
     Ks: Tensor,
     width: int,
@@ -27,6 +29,8 @@ def rasterization(
     sh_degree: int | None = None,
     backgrounds: Tensor | None = None,
     render_mode: str = "RGB",
+    rasterize_mode: str = "classic",
+    editable: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, dict]:
     """Render N Gaussians into C views, as `gsplat.rasterization` 1.5.3 does.
 
@@ -36,10 +40,14 @@ def rasterization(
         scales: standard deviations along the principal axes, [N, 3].
         opacities: in [0, 1], [N].
         colors: [N, D] or [C, N, D]; with `sh_degree`, harmonic coefficients [N, K, 3] of which the first
-            (sh_degree + 1)² are used.
+            (sh_degree + 1)² are used, or a pair of the first [N, 1, 3] and the others [N, K - 1, 3] (saves a copy).
         viewmats: world-to-camera, [C, 4, 4]. Ks: intrinsics in pixels, [C, 3, 3].
         backgrounds: [C, D]; black if None.
         render_mode: colour, accumulated ("D") or expected ("ED") depth, or both, depth last.
+        rasterize_mode: "classic", or "antialiased": opacities are reduced by as much as the blur `eps2d` makes the
+            projected Gaussians larger, sqrt(det Σ'₀ / det Σ'). Scenes trained so ("mip") look right only so.
+        editable: [N] bool, which Gaussians get gradients; the others' are zero, and cost no time. None for all.
+            On CUDA it does nothing: there every Gaussian gets its gradient.
 
     Returns:
         Images [C, H, W, D'], alphas [C, H, W, 1], and `info` with the projected Gaussians. `info["means2d"]`
@@ -58,29 +66,40 @@ def rasterization(
             raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {shape}")
     if render_mode not in RENDER_MODES:
         raise ValueError(f"render_mode is {render_mode!r}, known: {', '.join(RENDER_MODES)}")
-    if sh_degree is None:
-        if colors.shape[:-1] not in ((N,), (C, N)):
-            raise ValueError(f"colors has shape {tuple(colors.shape)}, expected ({N}, D) or ({C}, {N}, D)")
-    elif not 0 <= sh_degree <= MAX_DEGREE:
-        raise ValueError(f"sh_degree is {sh_degree}, expected 0 to {MAX_DEGREE}")
-    elif (
-        colors.dim() != 3
-        or colors.shape[0] != N
-        or colors.shape[2] != 3
-        or colors.shape[1] < (sh_degree + 1) ** 2
-    ):
-        raise ValueError(
-            f"colors has shape {tuple(colors.shape)}, expected ({N}, K, 3) with K >= {(sh_degree + 1) ** 2}"
-        )
+    if rasterize_mode not in RASTERIZE_MODES:
+        raise ValueError(f"rasterize_mode is {rasterize_mode!r}, known: {', '.join(RASTERIZE_MODES)}")
+    _check_colors(colors, N, C, sh_degree)
+    if editable is not None and (tuple(editable.shape) != (N,) or editable.dtype != torch.bool):
+        raise ValueError(f"editable is {editable.dtype} {tuple(editable.shape)}, expected torch.bool ({N},)")
 
+    options = {
+        "near_plane": near_plane, "far_plane": far_plane, "eps2d": eps2d, "sh_degree": sh_degree,
+        "backgrounds": backgrounds, "render_mode": render_mode, "rasterize_mode": rasterize_mode,
+    }  # fmt: skip
+    arguments = means, quats, scales, opacities
     if means.is_cuda:
         from gs_ssd.render import cuda  # a machine without CUDA need not load gsplat
 
-        backend = cuda.rasterization
-    else:
-        backend = cpu.rasterization
-    return backend(
-        means, quats, scales, opacities, colors, viewmats, Ks, width, height,
-        near_plane=near_plane, far_plane=far_plane, eps2d=eps2d, sh_degree=sh_degree,
-        backgrounds=backgrounds, render_mode=render_mode,
-    )  # fmt: skip
+        colors = torch.cat(colors, dim=1) if isinstance(colors, tuple) else colors
+        return cuda.rasterization(*arguments, colors, viewmats, Ks, width, height, **options)
+    return cpu.rasterization(*arguments, colors, viewmats, Ks, width, height, **options, editable=editable)
+
+
+def _check_colors(colors: Tensor | tuple[Tensor, Tensor], N: int, C: int, sh_degree: int | None) -> None:
+    if sh_degree is None:
+        if isinstance(colors, tuple) or colors.shape[:-1] not in ((N,), (C, N)):
+            shape = [tuple(x.shape) for x in colors] if isinstance(colors, tuple) else tuple(colors.shape)
+            raise ValueError(f"colors has shape {shape}, expected ({N}, D) or ({C}, {N}, D)")
+        return
+    if not 0 <= sh_degree <= MAX_DEGREE:
+        raise ValueError(f"sh_degree is {sh_degree}, expected 0 to {MAX_DEGREE}")
+    parts = colors if isinstance(colors, tuple) else (colors,)
+    bases = (sh_degree + 1) ** 2
+    if (
+        any(part.dim() != 3 or part.shape[0] != N or part.shape[2] != 3 for part in parts)
+        or sum(part.shape[1] for part in parts) < bases
+        or parts[0].shape[1] < 1
+        or (len(parts) == 2 and parts[0].shape[1] != 1)
+    ):
+        shapes = " and ".join(str(tuple(part.shape)) for part in parts)
+        raise ValueError(f"colors has shape {shapes}, expected ({N}, K, 3) with K >= {bases}")

@@ -23,11 +23,18 @@ class Render:
 
 
 def render(
-    gaussians: Gaussians, cameras: Cameras, *, background: Tensor | None = None, render_mode: str = "RGB"
+    gaussians: Gaussians,
+    cameras: Cameras,
+    *,
+    background: Tensor | None = None,
+    render_mode: str = "RGB",
+    rasterize_mode: str = "classic",
+    editable: Tensor | None = None,
 ) -> Render:
     """Activate the stored parameters and rasterise them in front of `background` [3] (default black).
 
-    `render_mode` is "RGB", "RGB+D" (accumulated depth) or "RGB+ED" (expected depth).
+    `render_mode` is "RGB", "RGB+D" (accumulated depth) or "RGB+ED" (expected depth); `rasterize_mode` is "classic" or
+    "antialiased", and `editable` [N] bool tells which Gaussians want gradients, as for `rasterization`.
     """
     if not render_mode.startswith("RGB"):
         raise ValueError(f"render_mode is {render_mode!r}, expected 'RGB', 'RGB+D' or 'RGB+ED'")
@@ -38,7 +45,7 @@ def render(
         gaussians.quats,
         torch.exp(gaussians.scales),
         torch.sigmoid(gaussians.opacities),
-        gaussians.sh if gaussians.sh_degree else gaussians.sh0,
+        (gaussians.sh0, gaussians.shN),
         cameras.viewmats.to(gaussians.means),
         cameras.Ks.to(gaussians.means),
         cameras.width,
@@ -46,6 +53,8 @@ def render(
         sh_degree=gaussians.sh_degree,
         backgrounds=background,
         render_mode=render_mode,
+        rasterize_mode=rasterize_mode,
+        editable=editable,
     )
     if render_mode == "RGB":  # a slice would cost a copy in the backward pass
         return Render(image, alpha, None, info)

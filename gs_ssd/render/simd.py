@@ -219,6 +219,125 @@ def _row_addresses(context, builder, sig, args):
         yield builder.gep(data, [builder.add(builder.mul(row, args[2]), args[3])])
 
 
+def _interleaved(vec: Vec, columns: int) -> ir.VectorType:
+    return ir.VectorType(_llvm(vec).element, columns * LANES)
+
+
+def _load_columns(columns: int):
+    @intrinsic
+    def load_columns(typingctx, array, start):
+        vec = Vec(array.dtype)
+
+        def codegen(context, builder, sig, args):
+            address = _address(context, builder, sig, args)
+            wide = _interleaved(vec, columns)
+            values = builder.load(
+                builder.bitcast(address, wide.as_pointer()), align=array.dtype.bitwidth // 8
+            )
+            unused = ir.Constant(wide, ir.Undefined)
+            picked = [
+                builder.shuffle_vector(
+                    values, unused, ir.Constant(_I32, [columns * lane + k for lane in range(LANES)])
+                )
+                for k in range(columns)
+            ]
+            return context.make_tuple(builder, sig.return_type, picked)
+
+        return types.UniTuple(vec, columns)(array, start), codegen
+
+    return load_columns
+
+
+# The columns of `array[start : start + 16 k]` read as k columns in row-major order.
+load3, load4 = _load_columns(3), _load_columns(4)
+
+
+@intrinsic
+def store_columns(typingctx, array, start, vectors):
+    """Write 2 or 3 vectors as the columns of a row-major block from `array[start]` on; towards zero if integral."""
+
+    def codegen(context, builder, sig, args):
+        count, integral = len(vectors), isinstance(array.dtype, types.Integer)
+        element = ir.IntType(array.dtype.bitwidth) if integral else _llvm(vectors[0]).element
+        narrow, wide = ir.VectorType(element, LANES), ir.VectorType(element, count * LANES)
+        columns = [builder.extract_value(args[2], k) for k in range(count)]
+        if integral:
+            columns = [builder.fptosi(column, narrow) for column in columns]
+        both = ir.VectorType(ir.IntType(32), 2 * LANES)
+        join = ir.Constant(both, list(range(2 * LANES)))
+        first = builder.shuffle_vector(columns[0], columns[1], join)
+        rest = columns[2] if count == 3 else columns[0]
+        second = builder.shuffle_vector(rest, rest, join)
+        mask = [k * LANES + lane for lane in range(LANES) for k in range(count)]
+        order = ir.Constant(ir.VectorType(ir.IntType(32), count * LANES), mask)
+        data = make_array(array)(context, builder, args[0]).data
+        address = builder.bitcast(builder.gep(data, [args[1]]), wide.as_pointer())
+        builder.store(builder.shuffle_vector(first, second, order), address, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(array, start, vectors), codegen
+
+
+def _transpose(builder, vectors):
+    """16 vectors of 16: the columns of their matrix."""
+    vectors = list(vectors)
+    for span in (1, 2, 4, 8):
+        low = ir.Constant(_I32, [i if not i & span else LANES + i - span for i in range(LANES)])
+        high = ir.Constant(_I32, [i + span if not i & span else LANES + i for i in range(LANES)])
+        for i in range(LANES):
+            if not i & span:
+                a, b = vectors[i], vectors[i + span]
+                vectors[i] = builder.shuffle_vector(a, b, low)
+                vectors[i + span] = builder.shuffle_vector(a, b, high)
+    return vectors
+
+
+@intrinsic
+def append_rows(typingctx, array, ids, row, first, bits, vectors):
+    """Append rows of 16 to `array`: for each set bit `lane`, that lane of the 16 vectors, and `first + lane` to `ids`.
+
+    `row` is the number of rows before; the number after is returned. The row after the last one is overwritten.
+    """
+
+    def codegen(context, builder, sig, args):
+        i64 = ir.IntType(64)
+        data = make_array(array)(context, builder, args[0]).data
+        names = make_array(ids)(context, builder, args[1]).data
+        row_, first_, bits_ = args[2:5]
+        columns = [builder.extract_value(args[5], k) for k in range(LANES)]
+        for lane, values in enumerate(_transpose(builder, columns)):
+            address = builder.gep(data, [builder.mul(row_, ir.Constant(i64, LANES))])
+            builder.store(
+                values, builder.bitcast(address, values.type.as_pointer()), align=array.dtype.bitwidth // 8
+            )
+            name = builder.trunc(builder.add(first_, ir.Constant(i64, lane)), ir.IntType(ids.dtype.bitwidth))
+            builder.store(name, builder.gep(names, [row_]))
+            bit = builder.and_(builder.lshr(bits_, ir.Constant(i64, lane)), ir.Constant(i64, 1))
+            row_ = builder.add(row_, bit)
+        return row_
+
+    return types.int64(array, ids, types.int64, types.int64, types.int64, vectors), codegen
+
+
+@intrinsic
+def load_rows(typingctx, array, rows):
+    """The 16 columns of the rows `array[16 rows[lane] : 16 rows[lane] + 16]`, with `rows` an int64 array of 16."""
+    vec = Vec(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        data = make_array(array)(context, builder, args[0]).data
+        rows_ = make_array(rows)(context, builder, args[1]).data
+        values = []
+        for lane in range(LANES):
+            row = builder.load(builder.gep(rows_, [ir.Constant(ir.IntType(64), lane)]))
+            address = builder.gep(data, [builder.mul(row, ir.Constant(ir.IntType(64), LANES))])
+            address = builder.bitcast(address, _llvm(vec).as_pointer())
+            values.append(builder.load(address, align=array.dtype.bitwidth // 8))
+        return context.make_tuple(builder, sig.return_type, _transpose(builder, values))
+
+    return types.UniTuple(vec, LANES)(array, rows), codegen
+
+
 @intrinsic
 def prefetch(typingctx, array, start):
     """Ask for the cache line of `array[start]`, which may lie out of bounds."""
@@ -323,6 +442,24 @@ def lane_bits(typingctx, mask):
         return builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64))
 
     return types.int64(mask), codegen
+
+
+@inlined
+def lane_total(values, bits):
+    """The sum of the lanes whose bit is set, as an integer; the values are small whole numbers."""
+    total = 0
+    while bits:
+        total += np.int64(lane(values, lowest_bit(bits)))
+        bits &= bits - 1
+    return total
+
+
+@intrinsic
+def lane(typingctx, values, index):
+    def codegen(context, builder, sig, args):
+        return builder.extract_element(args[0], builder.trunc(args[1], ir.IntType(32)))
+
+    return values.dtype(values, index), codegen
 
 
 @intrinsic

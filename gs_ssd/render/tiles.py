@@ -1,4 +1,4 @@
-"""From projected Gaussians to depth-ordered lists per 16x16 tile.
+"""From packed splats to depth-ordered lists per 16x16 tile.
 
 A tile is 4x4 blocks of 4x4 pixels, and a block is one SIMD vector. A projected Gaussian (mean μ, conic Q,
 opacity o) has at pixel p, with d = p - μ, the opacity
@@ -9,212 +9,82 @@ where [[l11, l12], [0, l22]] is the Cholesky factor of Q log2(e)/2. That form ca
 conic is rounded. Its support, where α >= 1/255, is the ellipse u² + v² <= log2(255 o): we enumerate exactly the
 blocks it reaches, and a (Gaussian, tile) pair survives only if at least one does.
 
-Gaussians are sorted by depth once and then dealt to the tiles in that order, so no tile needs a sort.
-A *rank* is a position in that order, a *slot* numbers the (Gaussian, tile) pairs with the Gaussian outermost,
-and an *entry* numbers the same pairs with the tile outermost.
+Every row (see `projection`) has a range of *slots*, one for each tile it reaches; a tile has a range of *entries*,
+the same pairs with the tile outermost. Rows are dealt to the tiles in index order, by threads that each know where in a
+tile's list theirs begin; then each tile sorts its own list by depth, equal depths in index order.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from gs_ssd.render.compilation import kernel
 from gs_ssd.render.simd import (
     LANES,
-    aligned,
     ceil,
-    fill_lanes,
     floor,
-    gather,
     inlined,
     lane_bits,
     lane_columns,
     lane_rows,
+    lane_total,
     log2,
     maximum,
     minimum,
-    scatter,
     select,
     splat,
     sqrt,
 )
-from gs_ssd.render.threads import parallel
+from gs_ssd.render.threads import GRAIN, parallel
 
 TILE = 16
 BLOCK = 4
 CHANNELS = 4  # a compositing pass carries colour and depth; missing channels are zero
 
-# A record describes one visible Gaussian, and fills one cache line in float32.
+# A record describes one Gaussian in view, and fills one cache line in float32. Its box is in tiles.
 X, Y, L11, L12, L22, LOG2_OPACITY, COLOR = range(7)
-SUPPORT, HALF_HEIGHT, WIDEST, INVERSE_L11 = range(COLOR + CHANNELS, COLOR + CHANNELS + 4)
+SUPPORT, HALF_HEIGHT, WIDEST, INVERSE_L11, BOX_X, BOX_Y = range(COLOR + CHANNELS, COLOR + CHANNELS + 6)
 RECORD = 16
-# An entry is (rank, slot, blocks): bit b of blocks says that the Gaussian reaches block b of the tile.
-RANK, SLOT, BLOCKS = range(3)
+# An entry is (row, slot, blocks): bit b of blocks says that the Gaussian reaches block b of the tile, and bit 16 that
+# it wants a gradient.
+ROW, SLOT, BLOCKS = range(3)
 ENTRY = 3
-_RANKS_PER_CHUNK = 2048
+WANTED = 1 << LANES
+# A slot is (tile, blocks), and after sorting (entry, blocks), where the entry is -1 if nothing of it was drawn.
+SLOT_FIELDS = 2
+_BOX = 4096  # a box's sides are kept as first * 4096 + last, which float32 holds exactly
+MAX_SIZE = (_BOX - 1) * TILE
+_GROUPS = 32  # of rows that are dealt at the same time
+_FEW = 24  # entries that are sorted fastest by insertion
 _HALF_LOG2_E = 0.5 / math.log(2)
 _LOG2_255 = (
     math.log2(255) + 1e-3
 )  # a hair more, so that rounding drops no pixel: α >= 1/255 is tested per pixel
 
 
-class TileLists(NamedTuple):
-    """The visible Gaussians of one view, ordered and listed by tile."""
-
-    ranks: np.ndarray  # [N] rank of each Gaussian, -1 if culled
-    records: np.ndarray  # [V * RECORD]
-    slots: np.ndarray  # [V + 1] first slot of each rank
-    firsts: np.ndarray  # [tiles + 1] first entry of each tile
-    entries: np.ndarray  # [M * ENTRY]
-    tiles_x: int
-    tiles_y: int
-
-
-@kernel
-def build(team, means2d, conics, depths, colors, opacities, channels, width, height):
-    """The tile lists of one view, from flat arrays; culled Gaussians have a zero conic."""
-    tiles_x, tiles_y = -(-width // TILE), -(-height // TILE)
-    order, ranks = _depth_order(depths, conics)
-    visible = len(order)
-    records = aligned(visible * RECORD, means2d)
-    boxes = np.empty(visible * 4, np.int32)
-    candidates = np.zeros(visible + 1, np.int64)
-    parallel(team, _pack, visible, _RANKS_PER_CHUNK, (order, means2d, conics, opacities, colors, channels,
-             width, height, records, boxes, candidates))  # fmt: skip
-    _accumulate(candidates)
-
-    chunks = -(-visible // _RANKS_PER_CHUNK)
-    pairs = np.empty(candidates[-1] * 2, np.int32)
-    slots = np.zeros(visible + 1, np.int64)
-    cursors = np.zeros((tiles_x * tiles_y, chunks), np.int64)
-    parallel(team, _reach, chunks, 1, (records, boxes, candidates, tiles_x, pairs, slots, cursors))
-    _accumulate(slots)
-
-    firsts = np.empty(tiles_x * tiles_y + 1, np.int64)
-    entry = 0
-    for tile in range(tiles_x * tiles_y):
-        firsts[tile] = entry
-        for chunk in range(chunks):
-            entry, cursors[tile, chunk] = entry + cursors[tile, chunk], entry
-    firsts[-1] = entry
-    entries = np.empty(entry * ENTRY, np.int32)
-    parallel(team, _deal, chunks, 1, (candidates, pairs, slots, cursors, entries))
-    return TileLists(ranks, records, slots, firsts, entries, tiles_x, tiles_y)
-
-
 @inlined
-def _accumulate(counts):
-    """Running sums, in place."""
-    for i in range(1, len(counts)):
-        counts[i] += counts[i - 1]
-
-
-@inlined
-def _depth_order(depths, conics):
-    """The visible Gaussians from near to far, equal depths in index order, and the inverse permutation."""
-    visible = np.flatnonzero(conics[::3] > 0)
-    if depths.itemsize == 4:
-        order = _radix_order(depths.view(np.uint32), visible)
-    else:
-        order = visible[np.argsort(depths[visible], kind="mergesort")]
-    ranks = np.full(len(depths), -1, np.int64)
-    for rank in range(len(order)):
-        ranks[order[rank]] = rank
-    return order, ranks
-
-
-@kernel
-def _radix_order(bits, visible):
-    """Stable radix sort of `visible` by `bits`, a byte at a time. Positive floats order like their bits."""
-    count = len(visible)
-    mask = np.uint64(255)
-    keys, spare = np.empty(count, np.uint64), np.empty(count, np.uint64)
-    histogram = np.zeros((4, 256), np.int64)
-    for i in range(count):
-        key = np.uint64(bits[visible[i]])
-        keys[i] = key << np.uint64(32) | np.uint64(visible[i])
-        for digit in range(4):
-            histogram[digit, (key >> np.uint64(8 * digit)) & mask] += 1
-    for digit in range(4):
-        if histogram[digit].max() == count:
-            continue
-        total = 0
-        for d in range(256):
-            total, histogram[digit, d] = total + histogram[digit, d], total
-        shift = np.uint64(32 + 8 * digit)
-        for i in range(count):
-            d = (keys[i] >> shift) & mask
-            spare[histogram[digit, d]] = keys[i]
-            histogram[digit, d] += 1
-        keys, spare = spare, keys
-    order = np.empty(count, np.int64)
-    for i in range(count):
-        order[i] = keys[i] & np.uint64(0xFFFFFFFF)
-    return order
-
-
-@kernel
-def _pack(
-    start,
-    stop,
-    order,
-    means2d,
-    conics,
-    opacities,
-    colors,
-    channels,
-    width,
-    height,
-    records,
-    boxes,
-    candidates,
-):
-    """Write the records and bounding boxes (in tiles) of ranks [start, stop), and count the tiles in each box."""
-    zero = splat(records, 0.0)
-    ranks, lanes = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-    for first in range(start, stop, LANES):
-        fill_lanes(ranks, first, stop)
-        for lane in range(LANES):
-            lanes[lane] = order[ranks[lane]]
-        x, y = gather(means2d, lanes, 2, 0), gather(means2d, lanes, 2, 1)
-        a, b, c = gather(conics, lanes, 3, 0), gather(conics, lanes, 3, 1), gather(conics, lanes, 3, 2)
-        log2_opacity = log2(gather(opacities, lanes, 1, 0))
-        schur = c - b * b / a
-        valid = schur > 0.0
-        for k in range(CHANNELS):
-            color = gather(colors, lanes, channels, k) if k < channels else zero
-            valid = valid & (color - color <= 0.0)  # neither infinite nor NaN
-            scatter(records, ranks, RECORD, COLOR + k, color)
-
-        l11, l22 = sqrt(a * _HALF_LOG2_E), sqrt(schur * _HALF_LOG2_E)
-        inverse = 1.0 / l11
-        l12 = b * _HALF_LOG2_E * inverse
-        slant = sqrt(l12 * l12 + l22 * l22)
-        support = maximum(log2_opacity + _LOG2_255, 0.0)
-        half_height = sqrt(support) / l22
-        scatter(records, ranks, RECORD, X, x)
-        scatter(records, ranks, RECORD, Y, y)
-        scatter(records, ranks, RECORD, L11, l11)
-        scatter(records, ranks, RECORD, L12, l12)
-        scatter(records, ranks, RECORD, L22, l22)
-        scatter(records, ranks, RECORD, LOG2_OPACITY, log2_opacity)
-        scatter(records, ranks, RECORD, SUPPORT, support)
-        scatter(records, ranks, RECORD, HALF_HEIGHT, half_height)
-        scatter(records, ranks, RECORD, WIDEST, -half_height * l12 / slant)  # the dy of the rightmost point
-        scatter(records, ranks, RECORD, INVERSE_L11, inverse)
-
-        x0, x1 = _tile_range(x, half_height * slant * inverse, width, valid, zero)
-        y0, y1 = _tile_range(y, half_height, height, valid, zero)
-        scatter(boxes, ranks, 4, 0, x0)
-        scatter(boxes, ranks, 4, 1, x1)
-        scatter(boxes, ranks, 4, 2, y0)
-        scatter(boxes, ranks, 4, 3, y1)
-        for r in range(first, min(first + LANES, stop)):
-            box = boxes[4 * r : 4 * r + 4]
-            candidates[r + 1] = np.int64(box[1] - box[0]) * np.int64(box[3] - box[2])
+def pack_box(center, conic, opacity, width, height, bits):
+    """The 16 columns of 16 records, their colours left black, and the number of tiles in the boxes of lanes `bits`."""
+    x, y = center
+    a, b, c = conic
+    zero = splat(x, 0.0)
+    log2_opacity = log2(opacity)
+    schur = c - b * b / a
+    l11, l22 = sqrt(a * _HALF_LOG2_E), sqrt(schur * _HALF_LOG2_E)
+    inverse = 1.0 / l11
+    l12 = b * _HALF_LOG2_E * inverse
+    slant = sqrt(l12 * l12 + l22 * l22)
+    support = maximum(log2_opacity + _LOG2_255, 0.0)
+    half_height = sqrt(support) / l22
+    widest = -half_height * l12 / slant  # the dy of the rightmost point
+    valid = schur > 0.0
+    x0, x1 = _tile_range(x, half_height * slant * inverse, width, valid, zero)
+    y0, y1 = _tile_range(y, half_height, height, valid, zero)
+    columns = (x, y, l11, l12, l22, log2_opacity, zero, zero, zero, zero, support, half_height, widest, inverse,
+               x0 * _BOX + x1, y0 * _BOX + y1)  # fmt: skip
+    return columns, lane_total((x1 - x0) * (y1 - y0), bits)
 
 
 @inlined
@@ -227,55 +97,146 @@ def _tile_range(center, reach, size, valid, zero):
 
 
 @kernel
-def _reach(start, stop, records, boxes, candidates, tiles_x, pairs, slots, cursors):
-    """For each candidate pair of some chunks of ranks, its tile and the blocks that the support reaches (0: none).
+def build(team, tiles_x, records, ids, visible, candidates, depths, editable, slots, spans, firsts, entries):
+    """Fill the lists of a view of `len(firsts) - 1` tiles, unsorted; returns the depths of the entries.
+
+    Args:
+        records, ids, visible, candidates: from `projection.project`; candidates is now where a chunk's slots begin.
+        editable: [N], or empty for all.
+        slots [2 * pairs], spans [2 * rows]: a row's slots are [spans[2 row], spans[2 row + 1]).
+        firsts [tiles + 1], entries [3 * pairs].
+    """
+    tiles, chunks = len(firsts) - 1, len(visible)
+    groups = min(_GROUPS, chunks)
+    cursors = np.zeros((tiles, groups), np.int64)
+    parallel(team, _reach, groups, 1, (groups, tiles_x, records, visible, candidates, slots, spans, cursors))
+    entry = 0
+    for tile in range(tiles):
+        firsts[tile] = entry
+        for group in range(groups):
+            entry, cursors[tile, group] = entry + cursors[tile, group], entry
+    firsts[tiles] = entry
+    keys = np.empty(entry, depths.dtype)
+    parallel(
+        team, _deal, groups, 1, (groups, ids, visible, depths, editable, slots, spans, cursors, entries, keys)
+    )
+    return keys
+
+
+@inlined
+def _chunks_of(group, groups, chunks):
+    return range(group * chunks // groups, (group + 1) * chunks // groups)
+
+
+@kernel
+def _reach(start, stop, groups, tiles_x, records, visible, candidates, slots, spans, cursors):
+    """The slots of some groups: the tiles that a support reaches, and which of their blocks.
 
     Within a strip of rows the ellipse spans the widest chord the strip contains; lanes are the 16 blocks.
     """
     columns, rows = BLOCK * lane_columns(records), BLOCK * lane_rows(records)
-    for r in range(start * _RANKS_PER_CHUNK, min(stop * _RANKS_PER_CHUNK, len(slots) - 1)):
-        pair = candidates[r]
-        if candidates[r + 1] == pair:
-            continue
-        chunk = r // _RANKS_PER_CHUNK
-        record, box = records[r * RECORD : (r + 1) * RECORD], boxes[4 * r : 4 * r + 4]
-        l12, l22, half_height, widest = record[L12], record[L22], record[HALF_HEIGHT], record[WIDEST]
-        survivors = 0
-        for ty in range(box[2], box[3]):
-            top = rows + (ty * TILE + 0.5 - record[Y])
-            bottom = top + (BLOCK - 1.0)
-            dy = minimum(maximum(top, widest), bottom)
-            v = l22 * dy
-            right = (sqrt(maximum(record[SUPPORT] - v * v, 0.0)) - l12 * dy) * record[INVERSE_L11]
-            dy = minimum(maximum(top, -widest), bottom)
-            v = l22 * dy
-            left = (sqrt(maximum(record[SUPPORT] - v * v, 0.0)) + l12 * dy) * -record[INVERSE_L11]
-            strip = (top <= half_height) & (bottom >= -half_height)
-            for tx in range(box[0], box[1]):
-                near = columns + (tx * TILE + 0.5 - record[X])
-                blocks = lane_bits(strip & (near <= right) & (near + (BLOCK - 1.0) >= left))
-                tile = ty * tiles_x + tx
-                pairs[2 * pair] = tile
-                pairs[2 * pair + 1] = blocks
-                pair += 1
-                some = np.int64(blocks != 0)
-                survivors += some
-                cursors[tile, chunk] += some
-        slots[r + 1] = survivors
+    for group in range(start, stop):
+        for chunk in _chunks_of(group, groups, len(visible)):
+            slot = candidates[chunk]
+            for row in range(chunk * GRAIN, chunk * GRAIN + visible[chunk]):
+                spans[2 * row] = slot
+                record = records[row * RECORD : (row + 1) * RECORD]
+                box_x, box_y = np.int64(record[BOX_X]), np.int64(record[BOX_Y])
+                l12, l22, half_height, widest = record[L12], record[L22], record[HALF_HEIGHT], record[WIDEST]
+                for ty in range(box_y // _BOX, box_y % _BOX):
+                    top = rows + (ty * TILE + 0.5 - record[Y])
+                    bottom = top + (BLOCK - 1.0)
+                    dy = minimum(maximum(top, widest), bottom)
+                    v = l22 * dy
+                    right = (sqrt(maximum(record[SUPPORT] - v * v, 0.0)) - l12 * dy) * record[INVERSE_L11]
+                    dy = minimum(maximum(top, -widest), bottom)
+                    v = l22 * dy
+                    left = (sqrt(maximum(record[SUPPORT] - v * v, 0.0)) + l12 * dy) * -record[INVERSE_L11]
+                    strip = (top <= half_height) & (bottom >= -half_height)
+                    for tx in range(box_x // _BOX, box_x % _BOX):
+                        near = columns + (tx * TILE + 0.5 - record[X])
+                        blocks = lane_bits(strip & (near <= right) & (near + (BLOCK - 1.0) >= left))
+                        if blocks:
+                            tile = ty * tiles_x + tx
+                            slots[SLOT_FIELDS * slot] = tile
+                            slots[SLOT_FIELDS * slot + 1] = blocks
+                            cursors[tile, group] += 1
+                            slot += 1
+                spans[2 * row + 1] = slot
 
 
 @kernel
-def _deal(start, stop, candidates, pairs, slots, cursors, entries):
-    """Append the surviving pairs of some chunks to their tiles' lists, in rank order."""
-    for chunk in range(start, stop):
-        for r in range(chunk * _RANKS_PER_CHUNK, min((chunk + 1) * _RANKS_PER_CHUNK, len(slots) - 1)):
-            slot = slots[r]
-            for pair in range(candidates[r], candidates[r + 1]):
-                tile, blocks = pairs[2 * pair], pairs[2 * pair + 1]
-                if blocks:
-                    entry = cursors[tile, chunk] * ENTRY
-                    cursors[tile, chunk] += 1
-                    entries[entry + RANK] = r
-                    entries[entry + SLOT] = slot
-                    entries[entry + BLOCKS] = blocks
-                    slot += 1
+def _deal(start, stop, groups, ids, visible, depths, editable, slots, spans, cursors, entries, keys):
+    """Append the slots of some groups to their tiles' lists, in index order."""
+    for group in range(start, stop):
+        for chunk in _chunks_of(group, groups, len(visible)):
+            for row in range(chunk * GRAIN, chunk * GRAIN + visible[chunk]):
+                depth = depths[ids[row]]
+                wanted = 0 if len(editable) and not editable[ids[row]] else WANTED
+                for slot in range(spans[2 * row], spans[2 * row + 1]):
+                    tile, blocks = slots[SLOT_FIELDS * slot], slots[SLOT_FIELDS * slot + 1]
+                    entry = cursors[tile, group]
+                    cursors[tile, group] += 1
+                    keys[entry] = depth
+                    entries[entry * ENTRY + ROW] = row
+                    entries[entry * ENTRY + SLOT] = slot
+                    entries[entry * ENTRY + BLOCKS] = blocks | wanted
+
+
+@inlined
+def sort_tile(first, stop, keys, entries, slots):
+    """Sort the entries [first, stop) of one tile by depth, stably, and tell their slots where they are."""
+    count = stop - first
+    if keys.itemsize == 4:
+        order = _radix_order(keys[first:stop].view(np.uint32))
+    else:
+        order = np.argsort(keys[first:stop], kind="mergesort").astype(np.uint64)
+    unsorted = entries[first * ENTRY : stop * ENTRY].copy()
+    for i in range(count):
+        at = np.int64(order[i] & np.uint64(0xFFFFFFFF)) * ENTRY
+        entry = first + i
+        slot = unsorted[at + SLOT]
+        entries[entry * ENTRY + ROW] = unsorted[at + ROW]
+        entries[entry * ENTRY + SLOT] = slot
+        entries[entry * ENTRY + BLOCKS] = unsorted[at + BLOCKS]
+        slots[SLOT_FIELDS * slot] = entry
+
+
+@kernel
+def _radix_order(bits):
+    """The stable order of `bits`, in the low halves of the result. Positive floats order like their bits."""
+    count = len(bits)
+    keys = np.empty(count, np.uint64)
+    low, high = np.uint64(0xFFFFFFFF), np.uint64(0)
+    for i in range(count):
+        key = np.uint64(bits[i])
+        low &= key
+        high |= key
+        keys[i] = key << np.uint64(32) | np.uint64(i)
+    if count <= _FEW:
+        for i in range(1, count):
+            key, j = keys[i], i
+            while j > 0 and keys[j - 1] > key:
+                keys[j] = keys[j - 1]
+                j -= 1
+            keys[j] = key
+        return keys
+    spare = np.empty(count, np.uint64)
+    histogram = np.empty(256, np.int64)
+    mask = np.uint64(255)
+    for digit in range(4):
+        if ((low ^ high) >> np.uint64(8 * digit)) & mask == 0:
+            continue
+        shift = np.uint64(32 + 8 * digit)
+        histogram[:] = 0
+        for i in range(count):
+            histogram[np.int64((keys[i] >> shift) & mask)] += 1
+        total = 0
+        for d in range(256):
+            total, histogram[d] = total + histogram[d], total
+        for i in range(count):
+            d = np.int64((keys[i] >> shift) & mask)
+            spare[histogram[d]] = keys[i]
+            histogram[d] += 1
+        keys, spare = spare, keys
+    return keys

@@ -13,10 +13,16 @@ ALPHA_MIN, ALPHA_MAX, TRANSMITTANCE_MIN = 1 / 255, 0.999, 1e-4
 
 def project(means, quats, scales, viewmats, Ks, width, height, eps2d=0.3, near_plane=0.01, far_plane=1e10):
     """radii [C, N, 2] (not opacity-aware), means2d [C, N, 2], depths [C, N], conics [C, N, 3]."""
+    return _project(means, quats, scales, viewmats, Ks, width, height, eps2d, near_plane, far_plane)[:4]
+
+
+def _project(means, quats, scales, viewmats, Ks, width, height, eps2d, near_plane, far_plane):
+    """The same, and by how much the blur eps2d calls for less opacity [C, N]."""
     covars, _ = _quat_scale_to_covar_preci(quats, scales, True, False)
     return _fully_fused_projection(
-        means, covars, viewmats, Ks, width, height, eps2d=eps2d, near_plane=near_plane, far_plane=far_plane
-    )[:4]
+        means, covars, viewmats, Ks, width, height,
+        eps2d=eps2d, near_plane=near_plane, far_plane=far_plane, calc_compensations=True,
+    )  # fmt: skip
 
 
 def shade(means, coefficients, viewmats, degree):
@@ -53,13 +59,15 @@ def composite(means2d, conics, opacities, colors, depths, visible, background, w
 def rasterization(
     means, quats, scales, opacities, colors, viewmats, Ks, width, height, *,
     near_plane=0.01, far_plane=1e10, eps2d=0.3, sh_degree=None, backgrounds=None, render_mode="RGB",
+    rasterize_mode="classic",
 ):  # fmt: skip
     """The signature of `gs_ssd.render.rasterization`."""
     C, N = len(viewmats), len(means)
-    radii, means2d, depths, conics = project(
+    radii, means2d, depths, conics, compensations = _project(
         means, quats, scales, viewmats, Ks, width, height, eps2d, near_plane, far_plane
     )
     visible = (radii > 0).all(-1)
+    opacities = opacities * (compensations if rasterize_mode == "antialiased" else torch.ones_like(depths))
     if sh_degree is not None:
         colors = shade(means, colors, viewmats, sh_degree)
     colors = colors.expand(C, N, colors.shape[-1])
@@ -71,7 +79,15 @@ def rasterization(
         backgrounds = torch.cat([backgrounds[..., keep], backgrounds.new_zeros(C, 1)], dim=-1)
     pairs = [
         composite(
-            means2d[c], conics[c], opacities, colors[c], depths[c], visible[c], backgrounds[c], width, height
+            means2d[c],
+            conics[c],
+            opacities[c],
+            colors[c],
+            depths[c],
+            visible[c],
+            backgrounds[c],
+            width,
+            height,
         )
         for c in range(C)
     ]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gs_ssd.render import rasterization
-from gs_ssd.render.cpu import _Shade
+from gs_ssd.render import cpu, rasterization
+from gs_ssd.render.tiles import COLOR
 from tests.render import oracle
 from tests.render.scenes import HEIGHT, WIDTH, gaussians, views
 
@@ -73,14 +73,24 @@ def test_a_long_needle_keeps_its_width():
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_harmonics_match_gsplat(degree, dtype, tolerance):
     parameters = gaussians(100, 16, dtype=dtype)
-    viewmats, _ = views(3, dtype=dtype)
-    everything = torch.ones(3, 100, 3, dtype=dtype)
+    parameters["means"] *= 0.3  # all of them in view
+    viewmats, Ks = views(3, dtype=dtype)
     cotangent = torch.randn(3, 100, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(
         dtype
     )
+    limits = float(WIDTH), float(HEIGHT), 0.01, 1e10, 0.3
+
+    def colors_of_records(means, coefficients):
+        cameras = [cpu._camera(*x, limits, (0, degree, -1), cpu._NOTHING, 100) for x in zip(viewmats, Ks)]
+        base, rest = coefficients[:, 0].contiguous(), coefficients[:, 1:].reshape(100, 45)
+        others = [parameters[name] for name in ("quats", "scales", "opacities")]
+        records = cpu._Project.apply(means, *others, base, rest, cameras)[3]
+        assert all(camera.visible.sum() == 100 for camera in cameras)
+        return records[:, :100, COLOR : COLOR + 3]
+
     results = []
     for shade in (
-        lambda means, coefficients: _Shade.apply(means, coefficients, everything, viewmats, degree),
+        colors_of_records,
         lambda means, coefficients: oracle.shade(means, coefficients, viewmats, degree),
     ):
         leaves = [parameters[name].clone().requires_grad_() for name in ("means", "colors")]

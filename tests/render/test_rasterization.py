@@ -74,14 +74,49 @@ def test_opaque_layers_stop_at_the_same_gaussian():
     compare(inputs, views(2), sh_degree=0)
 
 
-def test_backward_is_the_derivative_of_forward():
+@pytest.mark.parametrize("degree", [0, 2])
+def test_matches_the_oracle_antialiased(degree):
+    """Small Gaussians, whose opacity the compensation changes by much."""
+    inputs = gaussians(150, seed=degree) | {"backgrounds": torch.rand(2, 3)}
+    inputs["scales"] = inputs["scales"] / 4
+    compare(inputs, views(2), sh_degree=degree, rasterize_mode="antialiased", eps2d=0.5)
+    classic, antialiased = (
+        rasterization(
+            **{k: v for k, v in inputs.items() if k != "backgrounds"}, viewmats=views(2)[0], Ks=views(2)[1],
+            width=WIDTH, height=HEIGHT, sh_degree=degree, rasterize_mode=mode,
+        )
+        for mode in ("classic", "antialiased")
+    )  # fmt: skip
+    assert antialiased[1].mean() < 0.9 * classic[1].mean()
+    assert (antialiased[2]["opacities"] <= classic[2]["opacities"]).all()
+
+
+def test_antialiasing_keeps_the_weight_of_a_splat():
+    """Without compensation the blur adds weight to what is smaller than a pixel; with it the sum over pixels stays."""
+    parameters = wide_gaussians(1, 1) | {"opacities": torch.tensor([0.5], dtype=torch.float64)}
+    viewmats, Ks = views(1, dtype=torch.float64)
+    sums = []
+    for eps2d in (0.3, 2.0):
+        scales = torch.full((1, 3), 0.1, dtype=torch.float64)
+        options = {"viewmats": viewmats, "Ks": Ks, "width": WIDTH, "height": HEIGHT, "sh_degree": 0}
+        _, alpha, _ = rasterization(
+            **(parameters | {"scales": scales}), **options, eps2d=eps2d, rasterize_mode="antialiased"
+        )
+        sums.append(alpha.sum())
+    assert abs(sums[1] / sums[0] - 1) < 0.03
+
+
+@pytest.mark.parametrize("mode", ["classic", "antialiased"])
+def test_backward_is_the_derivative_of_forward(mode):
     parameters = wide_gaussians(5, 4)
+    if mode == "antialiased":
+        parameters["scales"] /= 4
     viewmats, Ks = views(2, 18, 13, dtype=torch.float64)
 
     def function(means, quats, scales, opacities, colors, backgrounds):
         return rasterization(
             means, quats, scales, opacities, colors, viewmats, Ks, 18, 13,
-            sh_degree=1, backgrounds=backgrounds, render_mode="RGB+ED",
+            sh_degree=1, backgrounds=backgrounds, render_mode="RGB+ED", rasterize_mode=mode,
         )[:2]  # fmt: skip
 
     inputs = [parameters[name] for name in ALL[:5]] + [torch.rand(2, 3, dtype=torch.float64)]
@@ -101,6 +136,39 @@ def test_every_run_and_every_thread_count_gives_the_same_bits():
     torch.set_num_threads(threads)
     for other in runs[1:]:
         assert all(torch.equal(a, b) for a, b in zip(runs[0], other))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_only_editable_gaussians_get_gradients_and_theirs_are_the_same(share):
+    inputs = gaussians(3000, 4, seed=3) | {"backgrounds": torch.rand(2, 3)}
+    editable = torch.rand(3000, generator=torch.Generator().manual_seed(0)) < share
+    everything = run(rasterization, inputs, torch.float32, views(2, 96, 80), (96, 80), sh_degree=1)
+    some = run(
+        rasterization, inputs, torch.float32, views(2, 96, 80), (96, 80), sh_degree=1, editable=editable
+    )
+    assert torch.equal(some[0], everything[0]) and torch.equal(some[1], everything[1])
+    for name in ALL[:5]:
+        expected = everything[2][name] * editable.view(-1, *[1] * (inputs[name].dim() - 1))
+        assert torch.equal(some[2][name], expected), name
+    assert torch.equal(some[2]["backgrounds"], everything[2]["backgrounds"])
+    assert not some[2]["means2d"][:, ~editable].any()
+
+
+def test_the_first_harmonic_and_the_others_can_come_apart():
+    inputs = gaussians(100, 9)
+    viewmats, Ks = views(2)
+    images, gradients = [], []
+    for split in (False, True):
+        leaves = {name: value.clone().requires_grad_() for name, value in inputs.items()}
+        colors = leaves.pop("colors")
+        parts = (colors[:, :1], colors[:, 1:]) if split else colors
+        image, _, _ = rasterization(
+            **leaves, colors=parts, viewmats=viewmats, Ks=Ks, width=WIDTH, height=HEIGHT, sh_degree=2
+        )
+        image.sum().backward()
+        images.append(image)
+        gradients.append(colors.grad)
+    assert torch.equal(*images) and torch.equal(*gradients)
 
 
 def away(parameters):
@@ -161,6 +229,8 @@ def test_render_activates_the_scene(gaussians):
     )  # fmt: skip
     assert (out.rgb - expected).abs().max() < 1e-4
     assert render(gaussians, cameras).depth is None
+    antialiased = render(gaussians, cameras, rasterize_mode="antialiased").alpha
+    assert antialiased.mean() < render(gaussians, cameras).alpha.mean()
 
 
 @pytest.mark.parametrize(
@@ -171,6 +241,9 @@ def test_render_activates_the_scene(gaussians):
         ({"sh_degree": 2}, "K >= 9"),
         ({"render_mode": "rgb"}, "render_mode is 'rgb'"),
         ({"sh_degree": None}, "colors has shape"),
+        ({"rasterize_mode": "mip"}, "rasterize_mode is 'mip', known: classic, antialiased"),
+        ({"editable": torch.ones(20)}, "editable is torch.float32"),
+        ({"width": 100_000}, "100000 x 8 is too large"),
     ],
 )
 def test_bad_arguments_are_named(change, message):
