@@ -64,8 +64,12 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-def kernels_are_compiled() -> bool:
-    """Whether rendering on this CPU can start at once. If not, the first picture waits for `compile_kernels()`."""
+def kernels_are_compiled(device: str | torch.device = "cpu") -> bool:
+    """Whether rendering on `device` can start at once. If not, the first picture waits for `compile_kernels()`."""
+    if torch.device(device).type == "cuda":
+        from gs_ssd.render import cuda
+
+        return cuda.is_compiled()
     return all(
         any(_is_single(sig) for sig in (*kernel.signatures, *_cached(kernel))) for kernel in ENTRY_POINTS
     )
@@ -84,8 +88,18 @@ def _cached(kernel) -> list:
     return [signature for signature, machine, _ in kernel._cache._cache_file._load_index() if machine == here]
 
 
-def compile_kernels() -> None:
-    """Compile all kernels that a float32 scene on the CPU needs, or load them from the cache."""
+def compile_kernels(device: str | torch.device = "cpu") -> None:
+    """Compile all kernels that a float32 scene needs, or load them from the cache.
+
+    On the CPU that takes the better part of a minute, on CUDA minutes.
+
+    Raises:
+        UserError: on CUDA, where there is no compiler for gsplat's kernels or it failed.
+    """
+    if torch.device(device).type == "cuda":
+        from gs_ssd.render import cuda
+
+        return cuda.compile_kernels()
     from gs_ssd.render.rasterization import rasterization  # which imports the kernels, which import this file
 
     means = torch.tensor([[0.0, 0, 1]], requires_grad=True)

@@ -1,0 +1,62 @@
+"""What a machine with an NVIDIA GPU hears when gsplat's kernels can't be compiled, before anything is downloaded."""
+
+import sys
+import types
+
+import pytest
+from torch.utils import cpp_extension
+
+from gs_ssd import render
+from gs_ssd.errors import UserError
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """A machine on which gsplat was never compiled."""
+    monkeypatch.setattr(cpp_extension, "_get_build_directory", lambda name, verbose: str(tmp_path))
+    monkeypatch.delitem(sys.modules, "gsplat.cuda._backend", raising=False)
+
+
+def test_without_a_compiler_one_line_says_what_to_install(fresh, monkeypatch, capfd):
+    monkeypatch.setattr(cpp_extension, "_find_cuda_home", lambda: None)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert not render.kernels_are_compiled("cuda")
+    with pytest.raises(UserError, match=r"needs nvcc .* environment\.yml .* device=cpu") as caught:
+        render.compile_kernels("cuda:0")
+    assert "\n" not in str(caught.value)
+    assert not "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (
+            RuntimeError(
+                "Error building extension 'gsplat_cuda': [1/29] nvcc\na.cu(3): error: no such\nninja"
+            ),
+            "no such",
+        ),
+        (RuntimeError("Ninja is required to load C++ extensions"), "Ninja is required"),
+        (ImportError("libcudart.so.13: cannot open shared object file"), "libcudart"),
+    ],
+)
+def test_a_failing_compiler_is_named_in_one_line(fresh, monkeypatch, tmp_path, failure, message):
+    class Backend(types.ModuleType):
+        def __getattr__(self, name):
+            raise failure
+
+    (tmp_path / "gsplat_cuda.so").touch()
+    monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", Backend("gsplat.cuda._backend"))
+    assert render.kernels_are_compiled("cuda")
+    with pytest.raises(UserError, match=message) as caught:
+        render.compile_kernels("cuda")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_toolkit_that_gsplat_does_not_find_is_named(fresh, monkeypatch, tmp_path):
+    (tmp_path / "gsplat_cuda.so").touch()
+    backend = types.ModuleType("gsplat.cuda._backend")
+    backend._C = None
+    monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", backend)
+    with pytest.raises(UserError, match="CUDA_HOME"):
+        render.compile_kernels("cuda")
