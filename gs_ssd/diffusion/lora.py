@@ -1,6 +1,6 @@
 """A trainable twin of a prior: the same frozen network with low-rank adapters in its attentions.
 
-The twin's UNet shares every weight with the prior's and owns only the adapters (W + B A, with B zero at first, so
+The twin's network shares every weight with the prior's and owns only the adapters (W + B A, with B zero at first, so
 it starts as the same function). The prior itself is never touched: other guidances see it as it was.
 """
 
@@ -28,32 +28,37 @@ class LoraTwin:
         prior: the prior to twin; needs attention layers.
         rank: of the adapters.
         lr: AdamW's learning rate.
+        init: of A: "kaiming", uniform as peft does, or "gaussian", with deviation 1/rank as published.
 
     Raises:
         UserError: the prior has no attention layers to adapt.
     """
 
-    def __init__(self, prior: DiffusionPrior, *, rank: int = 4, lr: float = 1e-4) -> None:
+    def __init__(
+        self, prior: DiffusionPrior, *, rank: int = 4, lr: float = 1e-4, init: str = "kaiming"
+    ) -> None:
         # Imported here, because it takes two seconds that only VSD needs to wait.
         from peft import LoraConfig, inject_adapter_in_model
 
-        if not isinstance(prior, DiffusersPrior) or not _has_attention(prior.unet):
+        if not isinstance(prior, DiffusersPrior) or not _has_attention(prior.network):
             raise UserError(
                 f"the {prior.name} prior has no attention layers, which guidance=vsd adapts; "
                 "use diffusion=sd21, or guidance=sds or nfsd"
             )
         self.prior = prior
-        shared = {id(tensor): tensor for tensor in chain(prior.unet.parameters(), prior.unet.buffers())}
-        unet = copy.deepcopy(prior.unet, shared)
+        shared = {id(tensor): tensor for tensor in chain(prior.network.parameters(), prior.network.buffers())}
+        network = copy.deepcopy(prior.network, shared)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(ADAPTED)), unet)
-        self.named = {name: p for name, p in unet.named_parameters() if p.requires_grad}
+            kind = "gaussian" if init == "gaussian" else True
+            config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(ADAPTED), init_lora_weights=kind)
+            inject_adapter_in_model(config, network)
+        self.named = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self.parameters = list(self.named.values())
         for parameter in self.parameters:
             parameter.data = parameter.data.float()  # AdamW's small updates vanish in half precision
         self.twin = copy.copy(prior)
-        self.twin.unet = unet
+        self.twin.network = network
         self.optimizer = torch.optim.AdamW(self.parameters, lr=lr)
 
     def predict_noise(self, z_t: Tensor, t: int, text: TextCondition, image: Tensor | None) -> Tensor:
@@ -110,5 +115,5 @@ class LoraTwin:
         return loss.item()
 
 
-def _has_attention(unet: torch.nn.Module) -> bool:
-    return any(name.endswith(ADAPTED) for name, _ in unet.named_modules())
+def _has_attention(network: torch.nn.Module) -> bool:
+    return any(name.endswith(ADAPTED) for name, _ in network.named_modules())

@@ -25,6 +25,7 @@ class DiffusionPrior(ABC):
         vae_scale_factor: pixels per latent cell; image sides must be multiples of it.
         takes_image: whether `predict_noise` needs an image condition (InstructPix2Pix).
         has_self_attention: whether `attention_features` finds any.
+        has_null: whether it was trained on the empty prompt; not so where guidance is distilled into the network.
     """
 
     name: str
@@ -34,6 +35,7 @@ class DiffusionPrior(ABC):
     vae_scale_factor: int
     takes_image: bool = False
     has_self_attention: bool = False
+    has_null: bool = True
 
     @abstractmethod
     def encode(self, rgb: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ Variance-preserving models (Stable Diffusion 1 and 2, SDXL) have α_t = √ᾱ_t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,10 +19,16 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """α_t and σ_t for every timestep, `alphas` and `sigmas` [T] in float64 on the CPU: steps read scalars from it."""
+    """α_t and σ_t for every timestep.
+
+    Attributes:
+        alphas, sigmas: [T] in float64 on the CPU, for steps read scalars from them.
+        trained: the timesteps that the model was trained on, where that is a few of them; empty: all.
+    """
 
     alphas: Tensor
     sigmas: Tensor
+    trained: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.alphas.shape != self.sigmas.shape or self.alphas.ndim != 1:
@@ -64,6 +71,14 @@ class NoiseSchedule:
 
     def sigma(self, t: int) -> float:
         return float(self.sigmas[t])
+
+    def restricted(self, trained: Sequence[int]) -> NoiseSchedule:
+        """The schedule of a model that was distilled to a few timesteps."""
+        return replace(self, trained=tuple(trained))
+
+    def nearest(self, t: int) -> int:
+        """The timestep nearest to t that the model was trained on."""
+        return min(self.trained, key=lambda known: abs(known - t), default=t)
 
     def add_noise(self, z: Tensor, noise: Tensor, t: int) -> Tensor:
         """z_t = α_t z + σ_t ε."""

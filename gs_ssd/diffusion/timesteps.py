@@ -2,7 +2,8 @@
 
 A sampler maps (step i, num_steps N, the prior's noise schedule of T timesteps) to an integer timestep; `ratio_max` and
 `ratio_min` bound it as fractions of T. The annealed rules are deterministic and never increase, so an edit settles its
-layout before its details. They are tied to N, so they go all the way however many steps there are.
+layout before its details. They are tied to N, so they go all the way however many steps there are. Of a model that
+was distilled to a few timesteps, the nearest one is taken.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Linear:
     ) -> int:
         low, high = _bounds(self.ratio_min, self.ratio_max, len(schedule))
         index = int((high - low) * (num_steps - step) / num_steps + low)
-        return min(index + 1, len(schedule) - 1)
+        return schedule.nearest(min(index + 1, len(schedule) - 1))
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Uniform:
         self, step: int, num_steps: int, schedule: NoiseSchedule, generator: torch.Generator | None = None
     ) -> int:
         low, high = _bounds(self.ratio_min, self.ratio_max, len(schedule))
-        return int(torch.randint(low, high + 1, (), generator=generator))
+        return schedule.nearest(int(torch.randint(low, high + 1, (), generator=generator)))
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Sqrt:
         self, step: int, num_steps: int, schedule: NoiseSchedule, generator: torch.Generator | None = None
     ) -> int:
         low, high = _bounds(self.ratio_min, self.ratio_max, len(schedule))
-        return int((high - low) * (1 - math.sqrt(step / num_steps)) + low)
+        return schedule.nearest(int((high - low) * (1 - math.sqrt(step / num_steps)) + low))
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class DreamTime:
         weight = self.weight(t, schedule.sigmas[t] / schedule.alphas[t])
         mass = torch.cumsum(weight / weight.sum(), dim=0)
         index = int(torch.searchsorted(mass, torch.tensor(step / num_steps, dtype=torch.float64)))
-        return max(high - index, low)
+        return schedule.nearest(max(high - index, low))
 
     def weight(self, t: Tensor, noise_ratio: Tensor) -> Tensor:
         """W of timesteps t with their σ/α, up to a factor."""

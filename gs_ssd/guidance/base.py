@@ -120,6 +120,11 @@ class Guidance(ABC):
             raise UserError(
                 f"guidance {self.name} and diffusion {prior.name} don't fit together; use diffusion=ip2p"
             )
+        if not prior.has_null and self.needs_null(prior.schedule):
+            raise UserError(
+                f"guidance={self.name} compares with the empty prompt, which {prior.name} was not trained on: its "
+                "guidance is distilled into it; use guidance=csd, or sds or dds with guidance.s=1, or another model"
+            )
 
     def check_generation(self, prior: DiffusionPrior) -> None:
         """Raise UserError unless method and prior can make something from nothing."""
@@ -133,6 +138,15 @@ class Guidance(ABC):
     def evaluations(self, t: int, schedule: NoiseSchedule) -> int:
         """How many noise predictions per view the method needs at timestep t."""
         return sum(a != 0 for a in self.coefficients(t, schedule).values())
+
+    def needs_null(self, schedule: NoiseSchedule) -> bool:
+        """Whether the method asks for the empty or the negative prompt at some timestep."""
+        return any(
+            branch.prompt in ("null", "negative")
+            for t in (1, len(schedule) // 2, len(schedule) - 1)
+            for branch, a in self.coefficients(t, schedule).items()
+            if a != 0
+        )
 
     def needs_source(self, t: int, schedule: NoiseSchedule) -> bool:
         """Whether the method looks at the source image or prompt, so that it edits but can't generate."""

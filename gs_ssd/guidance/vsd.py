@@ -23,6 +23,8 @@ from gs_ssd.guidance.base import TARGET_NULL, TARGET_Y, Branch, Guidance, Step
 if TYPE_CHECKING:
     from gs_ssd.diffusion.lora import LoraTwin
 
+INITS = ("kaiming", "gaussian")
+
 
 class VSD(Guidance):
     """VSD with classifier-free guidance scale `s`.
@@ -31,16 +33,20 @@ class VSD(Guidance):
         s: guidance scale of the frozen prior; the adapted one is not guided.
         rank: of the adapters.
         lr: their AdamW learning rate.
+        init: how the adapters' first matrix starts: "kaiming", peft's own, or "gaussian", the published N(0, 1/rank),
+            about 8 times as large in Stable Diffusion's widest layers, with which they learn faster at first.
 
     Raises UserError for a prior without attention.
     """
 
     name = "vsd"
 
-    def __init__(self, *, s: float = 7.5, rank: int = 4, lr: float = 1e-4) -> None:
+    def __init__(self, *, s: float = 7.5, rank: int = 4, lr: float = 1e-4, init: str = "kaiming") -> None:
         if rank < 1 or not lr > 0:
             raise ValueError(f"rank={rank} must be at least 1 and lr={lr} above 0")
-        self.s, self.rank, self.lr = s, rank, lr
+        if init not in INITS:
+            raise ValueError(f"init={init!r} is none of {', '.join(INITS)}")
+        self.s, self.rank, self.lr, self.init = s, rank, lr, init
         self.lora: LoraTwin | None = None
 
     def prepare(self, prior: DiffusionPrior) -> None:
@@ -49,7 +55,7 @@ class VSD(Guidance):
             # Imported here: diffusers and peft take seconds that only this method needs to wait.
             from gs_ssd.diffusion.lora import LoraTwin
 
-            self.lora = LoraTwin(prior, rank=self.rank, lr=self.lr)
+            self.lora = LoraTwin(prior, rank=self.rank, lr=self.lr, init=self.init)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {} if self.lora is None else self.lora.state_dict()

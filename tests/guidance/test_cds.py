@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from gs_ssd.diffusion.diffusers_prior import DiffusersPrior
+from gs_ssd.diffusion.stable_diffusion import StableDiffusionPrior
 from gs_ssd.diffusion.tiny import tiny_parts, tiny_prior
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import CDS, DDS, SSD, Step, encode_prompts
@@ -81,11 +81,11 @@ def test_positions_are_shared_and_follow_the_generator():
 
 
 @pytest.fixture(scope="module")
-def prior() -> DiffusersPrior:
+def prior() -> StableDiffusionPrior:
     return tiny_prior()
 
 
-def step_of(prior: DiffusersPrior, *, batch: int = 1) -> Step:
+def step_of(prior: StableDiffusionPrior, *, batch: int = 1) -> Step:
     z, z_src, noise = torch.randn(3, batch, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     text = encode_prompts(prior, target="a clown", source="a man")
     return Step(z, z_src, noise, 300, prior.schedule, text)
@@ -174,4 +174,4 @@ def test_a_prior_without_attention_is_refused():
         attention_head_dim=8,
     )
     with pytest.raises(UserError, match="plain prior has no self-attention"):
-        CDS(DDS()).prepare(DiffusersPrior(**parts, name="plain"))
+        CDS(DDS()).prepare(StableDiffusionPrior(**parts, name="plain"))

@@ -23,5 +23,11 @@ def test_it_vanishes_for_equal_prompts_wherever_the_image_is(same):
     assert_zero(replace(same, z=same.z + 1).g(CSD()))
 
 
+def test_its_generating_form_can_weigh_as_the_authors_do(case):
+    """Their code multiplies by w(t) = 1 − ᾱ_t, which is 0.02 at t = 21 and 0.99 at t = 981."""
+    expected = (1 - case.alpha**2) * 7.5 * case.delta("target", "target")
+    assert_close(case.g(CSD(w_b=0, uniform=False)), expected)
+
+
 def test_its_generating_form_does_not_vanish_when_there_is_nothing_to_edit(same):
     assert_not_zero(same.g(CSD(w_b=0)))

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from gs_ssd.diffusion.diffusers_prior import DiffusersPrior
 from gs_ssd.diffusion.lora import LoraTwin
+from gs_ssd.diffusion.stable_diffusion import StableDiffusionPrior
 from gs_ssd.diffusion.tiny import tiny_parts, tiny_prior
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import SDS, SSD, VSD, encode_prompts
 from tests.guidance.stub import Case, Stub, assert_not_zero, assert_zero
 
 
-def tiny_case(prior: DiffusersPrior | None = None, *, batch: int = 2) -> Case:
+def tiny_case(prior: StableDiffusionPrior | None = None, *, batch: int = 2) -> Case:
     prior = prior or tiny_prior()
     z, z_src, noise = torch.randn(3, batch, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     return Case(prior, z, z_src, noise, encode_prompts(prior, target="a clown", source="a man"), 300)
@@ -70,7 +70,7 @@ def test_every_evaluation_trains_one_step_and_only_the_adapters():
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_training_lowers_the_loss_on_a_fixed_latent(prediction_type):
-    case = tiny_case(DiffusersPrior(**tiny_parts(prediction_type=prediction_type)), batch=1)
+    case = tiny_case(StableDiffusionPrior(**tiny_parts(prediction_type=prediction_type)), batch=1)
     twin, text = LoraTwin(case.prior, rank=8, lr=1e-2), case.text["target"]
 
     @torch.no_grad()
@@ -113,7 +113,7 @@ def test_the_generator_decides_the_training():
 
 
 def test_adapters_train_in_float32_on_a_half_precision_prior():
-    case = tiny_case(DiffusersPrior(**tiny_parts(), dtype=torch.bfloat16))
+    case = tiny_case(StableDiffusionPrior(**tiny_parts(), dtype=torch.bfloat16))
     vsd = VSD()
     assert case.g(vsd).dtype == torch.float32
     assert {p.dtype for p in vsd.lora.parameters} == {torch.float32}
@@ -130,3 +130,19 @@ def test_another_prior_gets_its_own_adapters():
 def test_a_prior_without_attention_is_refused():
     with pytest.raises(UserError, match="stub prior has no attention layers"):
         VSD().prepare(Stub())
+
+
+def test_the_published_initialisation_is_normal_with_deviation_one_over_rank():
+    """diffusers' LoRA layers, which the authors train, draw A from N(0, 1/rank)."""
+    from diffusers.models.lora import LoRALinearLayer
+
+    torch.manual_seed(0)
+    theirs = LoRALinearLayer(64, 64, rank=4).down.weight.std()
+    stds = {}
+    for init in ("kaiming", "gaussian"):
+        twin = LoraTwin(tiny_prior(), rank=4, init=init)
+        stds[init] = torch.cat([p.flatten() for name, p in twin.named.items() if "lora_A" in name]).std()
+    assert float(stds["gaussian"]) == pytest.approx(float(theirs), rel=0.15)
+    assert float(stds["kaiming"]) < 0.5 * float(theirs)
+    with pytest.raises(ValueError, match="init='normal' is none of kaiming, gaussian"):
+        VSD(init="normal")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gs_ssd.diffusion.diffusers_prior import DiffusersPrior
+from gs_ssd.diffusion.stable_diffusion import StableDiffusionPrior
 from gs_ssd.diffusion.tiny import tiny_parts, tiny_prior
 from gs_ssd.errors import UserError
 from gs_ssd.session.prompts import check_prompts
@@ -32,6 +32,6 @@ def test_open_vocabularies_know_every_word():
 
 def test_unknown_words_name_the_nearest_known_ones():
     vocabulary = {"words": ["a", "man", "clown", "hair"]}
-    prior = DiffusersPrior(**tiny_parts(), vocabulary=vocabulary, name="heads")
+    prior = StableDiffusionPrior(**tiny_parts(), vocabulary=vocabulary, name="heads")
     (warning,) = check_prompts(prior, source="a man", target="a clwn xyzzy")
     assert "heads prior doesn't know: clwn, xyzzy (nearest known: clown)" in warning
