@@ -14,15 +14,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from gs_ssd.assets import PRIOR
 from gs_ssd.diffusion.folders import SD, ModelFolder, recognise
+from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.errors import UserError
 
 if TYPE_CHECKING:
-    import torch
-
     from gs_ssd.diffusion.diffusers_prior import DiffusersPrior
-    from gs_ssd.diffusion.prior import DiffusionPrior
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,6 @@ def load_prior(
     Raises:
         UserError: there is no such model, or it can't be read; names the reason and a remedy.
     """
-    import torch
-
     half = _dtype(dtype)
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     if name == "auto" and path is None:
@@ -138,8 +136,6 @@ def build_prior(
     freeu: bool | None,
 ) -> DiffusionPrior:
     """Load the parts of a recognised model and put its family's adapter around them."""
-    import torch
-
     module, _, adapter = model.family.adapter.partition(":")
     prior_class = getattr(import_module(module), adapter)
     dtype = dtype or (prior_class.half if device.type == "cuda" else torch.float32)
@@ -173,8 +169,6 @@ def restrict(prior: DiffusersPrior, few_step: str) -> DiffusersPrior:
 
 def _load_part(model: ModelFolder, part: str, dtype: torch.dtype) -> Any:
     """One part, its weights read straight into the type they run in."""
-    import torch
-
     library, name = model.parts[part]
     where = {"subfolder": part, "local_files_only": True}
     if name == "PatchAutoencoder":
@@ -221,8 +215,6 @@ def _is_path(name: str) -> bool:
 
 def _dtype(dtype: torch.dtype | str) -> torch.dtype | None:
     """A torch type by its name; None for "auto"."""
-    import torch
-
     if isinstance(dtype, torch.dtype):
         return dtype
     known = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

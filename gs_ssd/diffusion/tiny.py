@@ -23,7 +23,7 @@ from gs_ssd.diffusion.load import restrict
 
 LETTERS = string.ascii_lowercase + string.digits + "-,.'"
 CONTEXT = 16
-CHAT = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+CHAT = "user {% for message in messages %}{{ message['content'] }}{% endfor %}"  # no prompt is empty
 
 
 def _clip_tokenizer() -> transformers.CLIPTokenizer:
