@@ -1,30 +1,11 @@
-"""Print every prompt in configs/prompt/ and every word the embedded prior knows: `python scripts/list_prompts.py`."""
+"""Print the ready-made prompts and the words that the embedded prior knows. The same as `gs-ssd prompts`."""
 
-from __future__ import annotations
+import sys
+from pathlib import Path
 
-import json
-import textwrap
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from omegaconf import OmegaConf
-
-from gs_ssd.assets import CONFIGS, PRIOR
-from gs_ssd.cli.shorthands import options
-
-
-def main() -> None:
-    print("Prompts (prompt=NAME):")
-    for name in options("prompt"):
-        target = OmegaConf.to_container(OmegaConf.load(CONFIGS / "prompt" / f"{name}.yaml"), resolve=False)[
-            "target"
-        ]
-        if name != "custom":
-            print(f"  {name:<14} {target}")
-    print('  or your own:   prompt.source="what the scene shows" prompt.target="what it shall become"')
-    vocabulary = json.loads((PRIOR / "vocabulary.json").read_text())
-    for kind, words in vocabulary.items():
-        print(f"\nThe embedded prior's {kind}:")
-        print(textwrap.fill(", ".join(words), 100, initial_indent="  ", subsequent_indent="  "))
-
+from gs_ssd.cli.prompts import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
 from gs_ssd.diffusion.schedule import NoiseSchedule
@@ -20,6 +21,7 @@ class DiffusionPrior(ABC):
     Attributes:
         name: how reports call it.
         family: what it is a kind of, for settings that suit the kind: embedded, sd, ip2p, tiny ...
+        device: where its networks are.
         schedule: its noise schedule.
         resolution: the image side in pixels it was trained at.
         vae_scale_factor: pixels per latent cell; image sides must be multiples of it.
@@ -30,6 +32,7 @@ class DiffusionPrior(ABC):
 
     name: str
     family: str = ""
+    device: torch.device = torch.device("cpu")
     schedule: NoiseSchedule
     resolution: int
     vae_scale_factor: int

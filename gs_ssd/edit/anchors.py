@@ -9,9 +9,12 @@ Gaussians of generation g have the weight W[g], and each densification appends a
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from gs_ssd.edit.trainable import SceneOptimizer
+from gs_ssd.checks import number
+from gs_ssd.edit.trainable import TrainableScene
 
 MAX_WEIGHT = 10.0
 
@@ -37,6 +40,16 @@ class Anchors:
         initial: float = 0.1,
         multiplier: float = 1.3,
     ) -> None:
+        for name, value in {
+            "geometry": geometry,
+            "colour": colour,
+            "opacity": opacity,
+            "scale": scale,
+        }.items():
+            number(f"anchors.{name}", value, least=0)
+        for name, value in {"first": first, "initial": initial, "multiplier": multiplier}.items():
+            number(f"anchors.{name}", value, least=0)
+        self.geometry, self.colour, self.opacity, self.scale = geometry, colour, opacity, scale
         self.strengths = {
             "means": geometry,
             "quats": geometry,
@@ -45,11 +58,11 @@ class Anchors:
             "opacities": opacity,
             "scales": scale,
         }
-        self.initial, self.multiplier = initial, multiplier
+        self.first, self.initial, self.multiplier = first, initial, multiplier
         self.weights = [first]
         self.values: dict[str, torch.Tensor] = {}
 
-    def record(self, scene: SceneOptimizer) -> None:
+    def record(self, scene: TrainableScene) -> None:
         """Take the current values as anchors."""
         self.values = {
             name: scene.params[name].detach().clone()
@@ -69,12 +82,12 @@ class Anchors:
         self.weights.append(0.0)
 
     @torch.no_grad()
-    def add_gradients(self, scene: SceneOptimizer) -> float:
-        """Add ∂L/∂P = 2 λ_P W (P − P̂)/(N dim) to the gradients; returns L.
+    def add_gradients(self, scene: TrainableScene) -> torch.Tensor:
+        """Add ∂L/∂P = 2 λ_P W (P − P̂)/(N dim) to the gradients; returns L, a scalar.
 
         In closed form, because autograd over every parameter would cost more than the rasterizer on a small view.
         """
-        loss = 0.0
+        loss = scene.params["means"].new_zeros(())
         for name, anchor in self.values.items():
             parameter = scene.params[name]
             if parameter.grad is None:
@@ -82,6 +95,23 @@ class Anchors:
             factor = self.strengths[name] / (self.count * max(parameter[0].numel(), 1))
             difference = parameter - anchor
             pull = difference * self.per_gaussian.reshape(-1, *[1] * (parameter.dim() - 1))
-            loss += factor * float(torch.dot(pull.flatten(), difference.flatten()))
+            loss += factor * torch.dot(pull.flatten(), difference.flatten())
             parameter.grad.add_(pull, alpha=2 * factor)
         return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """The generations' weights and the recorded anchors."""
+        return {
+            "weights": list(self.weights),
+            "values": self.values,
+            "per_gaussian": self.per_gaussian,
+            "count": self.count,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        device = self.per_gaussian.device
+        self.weights = list(state["weights"])
+        self.values = {name: value.to(device) for name, value in state["values"].items()}
+        self.per_gaussian = state["per_gaussian"].to(device)
+        self.count = state["count"]

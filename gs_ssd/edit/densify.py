@@ -7,11 +7,14 @@ editable Gaussians take part. A percentage needs no absolute threshold, whose sc
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from gsplat.strategy.ops import duplicate, remove, split
 from torch import Tensor
 
-from gs_ssd.edit.trainable import SceneOptimizer
+from gs_ssd.checks import number, whole
+from gs_ssd.edit.trainable import TrainableScene
 
 
 class Densifier:
@@ -40,6 +43,15 @@ class Densifier:
         max_size: float | None = None,
         max_gaussians: int = 5_000_000,
     ) -> None:
+        whole("densify.every", every, least=1)
+        whole("densify.start", start, least=0)
+        whole("densify.stop", stop, least=0)
+        whole("densify.max_gaussians", max_gaussians, least=0)
+        number("densify.percent", percent, least=0, most=1)
+        number("densify.min_opacity", min_opacity, least=0, below=1)
+        number("densify.split_size", split_size, least=0)
+        if max_size is not None:
+            number("densify.max_size", max_size, above=0)
         self.every, self.start, self.stop = every, start, stop
         self.percent, self.min_opacity, self.split_size = percent, min_opacity, split_size
         self.max_size, self.max_gaussians = max_size, max_gaussians
@@ -61,6 +73,7 @@ class Densifier:
         if len(self.gradient_sum) != norms.shape[-1]:
             self.gradient_sum = norms.new_zeros(norms.shape[-1])
             self.visible_count = norms.new_zeros(norms.shape[-1])
+        self.gradient_sum, self.visible_count = self.gradient_sum.to(norms), self.visible_count.to(norms)
         self.gradient_sum += norms.mul_(visible).sum(dim=0)
         self.visible_count += visible.sum(dim=0)
 
@@ -68,7 +81,7 @@ class Densifier:
         return step >= self.start and step < self.stop and step % self.every == 0
 
     @torch.no_grad()
-    def densify(self, scene: SceneOptimizer) -> tuple[int, int]:
+    def densify(self, scene: TrainableScene) -> tuple[int, int]:
         """Clone, split and prune now; returns (added, removed)."""
         self.count += 1
         before = len(scene.params["means"])
@@ -85,7 +98,7 @@ class Densifier:
         self.reset()
         return added, removed
 
-    def _grow(self, scene: SceneOptimizer) -> None:
+    def _grow(self, scene: TrainableScene) -> None:
         average = self.gradient_sum / self.visible_count.clamp(min=1)
         average = torch.where(scene.params["editable"], average, 0.0)
         selected = top_percent(average, self.percent)
@@ -101,6 +114,15 @@ class Densifier:
         if halved:
             split(scene.params, scene.optimizers, {}, cut)
             scene.params["generation"][-2 * halved :] = self.count
+
+    def state_dict(self) -> dict[str, Any]:
+        """The count and the gradients gathered since the last densification."""
+        return {"count": self.count, "gradient_sum": self.gradient_sum, "visible_count": self.visible_count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.count = state["count"]
+        self.gradient_sum, self.visible_count = state["gradient_sum"], state["visible_count"]
 
 
 def top_percent(values: Tensor, share: float) -> Tensor:

@@ -1,13 +1,12 @@
-"""The loop of an edit, for one image: score its latents, pull the gradient back, step. A generator, like the scene's.
+"""A picture as a canvas.
 
-The image is a LatentImage, the clean latents z themselves, or a PixelImage, whose z passes the encoder. With plain
+It is a LatentImage, the clean latents z themselves, or a PixelImage, whose z passes the encoder. With plain
 gradient descent a latent image moves by Δz = −rate·G; the DDS authors' rate is LATENT_RATE.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,10 +14,7 @@ from torch.nn import Parameter
 from torch.optim.lr_scheduler import LRScheduler
 
 from gs_ssd.diffusion.prior import DiffusionPrior
-from gs_ssd.diffusion.text import TextCondition
-from gs_ssd.diffusion.timesteps import TimestepSampler
-from gs_ssd.errors import NonFiniteError
-from gs_ssd.guidance import Guidance, Step, inject_gradient
+from gs_ssd.edit.loop import Observation, Stopwatch
 
 # The DDS authors descend at 0.1 on 2000/(h·w)·Σ G·z, with latents of 64x64. At another size their loss would change the
 # step of every element with the area; here it stays the one that they tuned.
@@ -59,56 +55,54 @@ class PixelImage:
         self.parameter.data.clamp_(0, 1)
 
 
-@dataclass(frozen=True)
-class ImageReport:
-    """What one step did: its index, its timestep and the score loss ½‖G‖²."""
-
-    step: int
-    t: int
-    loss: float
-
-
-def distil(
-    image: LatentImage | PixelImage,
-    *,
-    prior: DiffusionPrior,
-    guidance: Guidance,
-    text: dict[str, TextCondition],
-    image_condition: Tensor | None = None,
-    timesteps: TimestepSampler,
-    optimizer: torch.optim.Optimizer,
-    scheduler: LRScheduler | None = None,
-    z_src: Tensor | None = None,
-    num_steps: int,
-    generator: torch.Generator,
-) -> Iterator[ImageReport]:
-    """Move `image` along the guidance and yield a report per step.
+class ImageCanvas:
+    """The Canvas of a picture.
 
     Args:
-        text, image_condition: as a guidance's Step takes them.
+        image: what is edited, in place.
         optimizer: over `image.parameter`.
+        text: text conditions by prompt name.
+        z_src: latents of the source picture; None where there is none: the canvas itself stands in.
+        condition: image condition, where the prior takes one.
         scheduler: of the optimiser's rate, advanced once per step; None keeps it.
-        z_src: latents of the source image; None where the guidance doesn't look at them.
-        generator: draws timesteps and noise, on the CPU.
-
-    Raises:
-        NonFiniteError: names the step and timestep; the image is as it was before that step.
     """
-    for step in range(num_steps):
-        t = timesteps(step, num_steps, prior.schedule, generator)
-        z = image.latents()
-        noise = torch.randn(z.shape, generator=generator).to(z)
-        start = z.detach() if z_src is None else z_src
-        grad = guidance(
-            prior, Step(z.detach(), start, noise, t, prior.schedule, text, image_condition, generator)
-        )
-        if not bool(torch.isfinite(grad).all()):
-            raise NonFiniteError(f"the {guidance.name} gradient is not finite at step {step} (t = {t})")
-        loss = inject_gradient(z, grad)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if scheduler is not None:
-            scheduler.step()
-        image.constrain()
-        yield ImageReport(step, t, loss.item())
+
+    def __init__(
+        self,
+        image: LatentImage | PixelImage,
+        *,
+        optimizer: torch.optim.Optimizer,
+        text: dict[str, Any],
+        z_src: Tensor | None = None,
+        condition: Tensor | None = None,
+        scheduler: LRScheduler | None = None,
+    ) -> None:
+        self.image, self.optimizer, self.scheduler = image, optimizer, scheduler
+        self.text, self.z_src, self.condition = text, z_src, condition
+
+    def observe(self, generator: torch.Generator, watch: Stopwatch) -> Observation:
+        z = self.image.latents()
+        watch.lap("encode")
+        return Observation(z, z.detach() if self.z_src is None else self.z_src, self.text, self.condition)
+
+    def settle(self) -> dict[str, Tensor]:
+        gradient = self.image.parameter.grad
+        return {} if gradient is None else {"the gradient of the picture": gradient.sum()}
+
+    def move(self, step: int, num_steps: int) -> int:
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.scheduler is not None:
+            self.scheduler.step()
+        self.image.constrain()
+        return 0
+
+    def state_dict(self) -> dict[str, Any]:
+        state = {"parameter": self.image.parameter.detach(), "optimizer": self.optimizer.state_dict()}
+        return state | ({"scheduler": self.scheduler.state_dict()} if self.scheduler is not None else {})
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.image.parameter.data.copy_(state["parameter"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])

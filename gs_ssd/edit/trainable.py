@@ -1,22 +1,25 @@
 """Adam over the six tensors of a scene, with the learning rates of the field.
 
-The parameters live in a dict of leaf tensors, next to two sidecars that follow every split, clone and prune
+The parameters live in a dict of leaf tensors, next to sidecars that follow every split, clone and prune
 by themselves because gsplat's densification operations treat the dict as a whole:
 
     editable    [N] bool   Gaussians the edit may touch
     generation  [N] int    0 for loaded Gaussians, n for those created by the n-th densification
     extra       [N, B] uint8   what else the scene's file says of each Gaussian (only where it says more)
+    origin      [N] int    the loaded Gaussian that each one is, or descends from
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from gs_ssd.checks import number, vector
 from gs_ssd.scene.gaussians import SH_C0, TENSORS, Gaussians
 
 TRAINABLE = TENSORS
@@ -37,8 +40,14 @@ class LearningRates:
     sh0: float = 0.01
     shN: float = 5e-4
 
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            number(f"optimizer.rates.{name}", value, least=0)
+        if self.means > 0:  # the rate decays along a logarithm
+            number("optimizer.rates.means_final", self.means_final, above=0)
 
-class SceneOptimizer:
+
+class TrainableScene:
     """The trainable scene: `params` (tensors and sidecars by name) and one Adam per tensor.
 
     Args:
@@ -47,6 +56,8 @@ class SceneOptimizer:
         rates: learning rates.
         extent: size of the scene in world units, 1.1 × the largest distance of a camera from the cameras' mean.
         betas: Adam's.
+        clamp_colours: keep base colours displayable, or within the source's range where that is wider. Nothing in a
+            score pulls a colour back that the picture can't show, so it would run off and leave bright spots.
     """
 
     def __init__(
@@ -57,7 +68,10 @@ class SceneOptimizer:
         rates: LearningRates | None = None,
         extent: float = 1.0,
         betas: tuple[float, float] = (0.9, 0.999),
+        clamp_colours: bool = True,
     ) -> None:
+        for beta in vector("optimizer.betas", betas, 2):
+            number("optimizer.betas", beta, least=0, below=1)
         n, device = len(gaussians), gaussians.device
         self.rates, self.extent = rates or LearningRates(), extent
         if editable is None:
@@ -69,12 +83,13 @@ class SceneOptimizer:
         self.antialiased, self.extra = gaussians.antialiased, gaussians.extra
         if self.extra is not None:
             self.params["extra"] = Parameter(self.extra.rows.to(device), requires_grad=False)
-        low, high = gaussians.sh0.aminmax()
-        self.colour_range = min(low.item(), -0.5 / SH_C0), max(high.item(), 0.5 / SH_C0)
+        self.colour_range = colour_range(gaussians.sh0) if clamp_colours else None
+        self.all_editable = bool(editable.all())
         self.params["editable"] = Parameter(editable.to(device), requires_grad=False)
         self.params["generation"] = Parameter(
             torch.zeros(n, dtype=torch.int64, device=device), requires_grad=False
         )
+        self.params["origin"] = Parameter(torch.arange(n, device=device), requires_grad=False)
         rates_by_name = asdict(self.rates) | {"means": self.rates.means * extent}
         self.optimizers = {
             # eps is 3DGS's: the gradients of single Gaussians are far below Adam's usual 1e-8.
@@ -100,29 +115,53 @@ class SceneOptimizer:
 
     def mask_gradients(self) -> None:
         """Zero the gradients of the Gaussians that must not change (all six tensors, rotations too)."""
-        keep = self.params["editable"]
-        if bool(keep.all()):
+        if self.all_editable:
             return
+        keep = self.params["editable"]
         for name in self.optimizers:
             gradient = self.params[name].grad
             if gradient is not None:
                 gradient.mul_(keep.reshape(-1, *[1] * (gradient.dim() - 1)))
 
-    def non_finite_gradient(self) -> str | None:
-        """The name of the first tensor whose gradient holds a NaN or an infinity."""
-        for name in self.optimizers:
-            gradient = self.params[name].grad
-            if gradient is not None and not bool(torch.isfinite(gradient.sum())):
-                return name
-        return None
+    def gradient_sums(self) -> dict[str, Tensor]:
+        """The sum of each tensor's gradient: not finite where the gradient isn't."""
+        gradients = {name: self.params[name].grad for name in self.optimizers}
+        return {name: gradient.sum() for name, gradient in gradients.items() if gradient is not None}
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move the parameters; base colours stay displayable, or within the source's range where that is wider.
-
-        Nothing in a score pulls a colour back that the picture can't show, so it would run off and leave bright spots.
-        """
+        """Move the parameters."""
         for optimizer in self.optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self.params["sh0"].clamp_(*self.colour_range)
+        if self.colour_range is not None:
+            self.params["sh0"].clamp_(*self.colour_range)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Parameters, sidecars and Adam's moments, as they are (not copied)."""
+        moments = {
+            name: {key: value for key, value in optimizer.state[self.params[name]].items()}
+            for name, optimizer in self.optimizers.items()
+        }
+        return {"params": {name: value.detach() for name, value in self.params.items()}, "moments": moments}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the values and shapes of `state`."""
+        device = self.params["means"].device
+        for name, value in state["params"].items():
+            self.params[name] = Parameter(
+                value.clone().to(device), requires_grad=self.params[name].requires_grad
+            )
+        for name, optimizer in self.optimizers.items():
+            optimizer.param_groups[0]["params"] = [self.params[name]]
+            moments = {key: value.clone() for key, value in state["moments"][name].items()}
+            optimizer.state.clear()
+            optimizer.state[self.params[name]] = {
+                key: value if key == "step" else value.to(device) for key, value in moments.items()
+            }
+
+
+def colour_range(sh0: Tensor) -> tuple[float, float]:
+    """The values of displayable base colours, or of `sh0` [N, 1, 3] where they reach further."""
+    low, high = sh0.aminmax()
+    return min(low.item(), -0.5 / SH_C0), max(high.item(), 0.5 / SH_C0)

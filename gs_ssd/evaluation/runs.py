@@ -39,7 +39,8 @@ from gs_ssd.assets import CONFIGS
 from gs_ssd.cli.app import EXIT_BAD_INPUT, EXIT_NOT_FINITE, report_user_errors
 from gs_ssd.cli.shorthands import dotted_keys, expand, explain
 from gs_ssd.errors import UserError
-from gs_ssd.results.manifest import sha256, write_json
+from gs_ssd.files import sha256
+from gs_ssd.results.manifest import write_json
 
 INPUTS = ("scene.path", "scene.parts", "scene.mask.path", "diffusion.path", "metrics.clip")
 

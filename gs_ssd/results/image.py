@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +11,10 @@ from torch import Tensor
 
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.text import TextCondition
-from gs_ssd.edit.image import ImageReport, LatentImage, PixelImage
+from gs_ssd.edit.image import LatentImage, PixelImage
+from gs_ssd.edit.loop import StepReport
 from gs_ssd.guidance import Step
 from gs_ssd.guidance.decomposition import decompose, picture_of
-from gs_ssd.results.manifest import environment, peak_memory_mb
 from gs_ssd.results.pictures import contact_sheet
 
 STRIP_HEIGHT = 192
@@ -41,7 +39,7 @@ class Strip:
         self.due = {round(i * num_steps / last) for i in range(1, last + 1)}
         self.pictures = [_small(image.picture())]
 
-    def __call__(self, report: ImageReport) -> None:
+    def __call__(self, report: StepReport) -> None:
         if report.step + 1 in self.due:
             self.pictures.append(_small(self.image.picture()))
 
@@ -67,15 +65,3 @@ def save_decomposition(
         for name in columns[0]
     ]
     contact_sheet(rows, path)
-
-
-def manifest(config: Any, *, device: torch.device, steps_done: int, seconds: float) -> dict[str, Any]:
-    """What run.json says of every image run."""
-    return {
-        "command": sys.argv,
-        "config": config,
-        "environment": environment() | {"device": str(device)},
-        "steps_done": steps_done,
-        "seconds": seconds,
-        "peak_memory_mb": peak_memory_mb(),
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -16,14 +15,6 @@ import torch
 from gs_ssd.files import atomic_path
 
 PACKAGES = ("gs_ssd", "torch", "diffusers", "transformers", "gsplat", "numba", "numpy", "plyfile")
-
-
-def sha256(path: str | os.PathLike) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def peak_memory_mb() -> dict[str, float]:

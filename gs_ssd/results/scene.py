@@ -14,11 +14,11 @@ from torch import Tensor
 from gs_ssd.checks import number, whole
 from gs_ssd.edit.loop import StepReport
 from gs_ssd.errors import UserError
-from gs_ssd.files import atomic_path
+from gs_ssd.files import atomic_path, sha256
 from gs_ssd.render import Render
 from gs_ssd.results.change import Change, measure_change
 from gs_ssd.results.folder import clear
-from gs_ssd.results.manifest import sha256, write_json
+from gs_ssd.results.manifest import write_json
 from gs_ssd.results.pictures import contact_sheet, loss_curves
 from gs_ssd.results.report import write_report
 from gs_ssd.results.splats import Stand
@@ -134,8 +134,8 @@ def write(
     cameras: Cameras | None = None,
     origin: Tensor | None = None,
     change: Change | None = None,
-    metrics: Mapping[str, Any] | None = None,
-    manifest: Mapping[str, Any] | None = None,
+    metrics: Callable[[], Mapping[str, Any]] | None = None,
+    manifest: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Change:
     """Write all results of one edit; returns the change it made.
 
@@ -148,6 +148,7 @@ def write(
         cameras: the user's own, for cameras.json; None writes those of the videos.
         origin: [N_after] index of the source Gaussian that each edited one descends from.
         change: how much the edit changed, if it is known; else it is measured on the contact sheet's views.
+        metrics, manifest: asked for when the scene and its pictures are safe.
     """
     save_scene(folder, after, cameras=cameras or videos.cameras, origin=origin)
     wanted = {_key(videos.sheet_cameras, i) for i in range(len(videos.sheet_cameras))}
@@ -162,11 +163,12 @@ def write(
         loss_curves(reports, folder / "loss.png")
     if change is None:
         change = measure_change(before, after, sheet_before, sheet_after)
+    measured: dict[str, Any] = {}
     if metrics is not None:
-        write_json(dict(metrics), folder / "metrics.json")
+        measured = dict(metrics())
+        write_json(measured, folder / "metrics.json")
     output = {"sha256": sha256(folder / "edited.ply"), "gaussians": len(after)}
-    sealed = manifest is not None
-    manifest = {**(manifest or {}), "output": output, "change": vars(change)}
+    said = {**(manifest() if manifest is not None else {}), "output": output, "change": vars(change)}
     pictures = {name: known[_key(videos.cameras, index)] for name, index in side_views.items()}
     write_report(
         folder / "report.html",
@@ -177,11 +179,11 @@ def write(
         labels=labels,
         reports=reports,
         change=change,
-        metrics=metrics or {},
-        manifest=manifest,
+        metrics=measured,
+        manifest=said,
     )
-    if sealed:
-        write_json(manifest, folder / "run.json")
+    if manifest is not None:
+        write_json(said, folder / "run.json")
     return change
 
 

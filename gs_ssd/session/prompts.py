@@ -1,11 +1,39 @@
-"""What is checked about the two sentences of an edit before anything is computed."""
+"""The sentences of an edit, and what is checked about them before anything is computed."""
 
 from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
 
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.errors import UserError
 
 MAX_CHARACTERS = 1000
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What the scene shows now, what it should show, and what it should not.
+
+    Attributes:
+        source: None where something is made from nothing.
+        target: required.
+        negative: None takes the method's own.
+    """
+
+    source: str | None
+    target: str
+    negative: str | None = None
+
+    def check(self, prior: DiffusionPrior) -> None:
+        """Raise UserError for sentences that can't work; warn of those that may not."""
+        found = (
+            check_target(prior, self.target)
+            if self.source is None
+            else check_prompts(prior, source=self.source, target=self.target)
+        )
+        for warning in found:
+            warnings.warn(warning, stacklevel=3)
 
 
 def check_prompts(prior: DiffusionPrior, *, source: str | None, target: str | None) -> list[str]:
@@ -26,7 +54,7 @@ def check_target(prior: DiffusionPrior, target: str | None) -> list[str]:
     """The same for a target alone."""
     if target is None or not target.strip():
         raise UserError(
-            'prompt.target is empty; say what the scene shall become, such as prompt.target="a clown"'
+            'prompt.target is empty; say what the scene should become, such as prompt.target="a clown"'
         )
     return _check_sentence(prior, "prompt.target", target)
 
@@ -48,5 +76,5 @@ def _unknown_words_warning(prior: DiffusionPrior, prompt: str) -> str | None:
     nearest = f" (nearest known: {', '.join(near)})" if near else ""
     return (
         f"the {prior.name} prior doesn't know: {', '.join(unknown)}{nearest}; "
-        "`python scripts/list_prompts.py` lists what it knows, diffusion=sd21 knows any words"
+        "`gs-ssd prompts` lists what it knows, diffusion=sd21 knows any words"
     )

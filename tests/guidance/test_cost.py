@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from gs_ssd.cli.shorthands import options
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 import gs_ssd.cli.app  # noqa: F401  (registers the resolvers)
 from gs_ssd.assets import CONFIGS
-from gs_ssd.cli.shorthands import options
 from gs_ssd.diffusion.tiny import tiny_prior
 from gs_ssd.guidance import Step, encode_prompts
 

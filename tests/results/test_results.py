@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from gs_ssd.errors import UserError
-from gs_ssd.files import atomic_path
+from gs_ssd.files import atomic_path, sha256
 from gs_ssd.results.folder import make_output_dir
-from gs_ssd.results.manifest import peak_memory_mb, sha256, write_json
+from gs_ssd.results.manifest import peak_memory_mb, write_json
 from gs_ssd.results.pictures import contact_sheet
 from gs_ssd.results.video import to_uint8, write_video
 

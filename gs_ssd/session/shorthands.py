@@ -7,28 +7,38 @@ The short forms a user would guess:
     prompt.target="..."      prompt=custom prompt.target="..."
     diffusion=my/folder      diffusion=folder diffusion.path=my/folder
     diffusion=auto           Stable Diffusion 2.1-base on CUDA, the embedded prior otherwise
+    preset=quick             the settings in configs/preset/quick.yaml, before what is typed
+
+Nothing here imports torch: a mistyped word is answered at once.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from gs_ssd.assets import CONFIGS
 from gs_ssd.errors import UserError
 
-GROUPS = ("scene", "prompt", "diffusion", "guidance", "timesteps", "render", "experiment")
+GROUPS = ("scene", "prompt", "diffusion", "guidance", "timesteps", "render", "mask", "preset")
 
 TEXTS = (
     "scene.path",
     "scene.cameras",
+    "scene.name",
     "image",
+    "prompt.name",
     "prompt.source",
     "prompt.target",
     "prompt.negative",
+    "diffusion.path",
+    "mask.path",
+    "mask.words",
     "output_dir",
 )
 # What Hydra reads as nothing, a truth, a number, a list or a mapping.
@@ -40,13 +50,14 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
-def _quoted(value: str) -> str:
-    """A value as Hydra's grammar takes any text."""
-    value = value.strip("\"'")
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+def quoted(value: str) -> str:
+    """A value as Hydra's grammar takes any text, literally: "${" is no reference to anything."""
+    value = value.strip("\"'").replace("\\", "\\\\").replace("'", "\\'")
+    return "'" + value.replace("${", "\\${") + "'"
 
 
-def _value(overrides: Sequence[str], key: str) -> str | None:
+def chosen(overrides: Sequence[str], key: str) -> str | None:
+    """The last value of `key`, None where it isn't set."""
     values = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == key]
     return values[-1] if values else None
 
@@ -54,34 +65,76 @@ def _value(overrides: Sequence[str], key: str) -> str | None:
 def expand(overrides: Sequence[str], *, cuda: bool) -> list[str]:
     """Rewrite the short forms; `cuda` says whether a GPU is there for diffusion=auto and device=auto.
 
-    Raises UserError where a group is given no name.
+    Raises UserError for what is no setting, and where a group is given no name.
     """
-    expanded = []
+    expanded: list[str] = []
     for override in overrides:
         key, equals, value = override.partition("=")
+        _check_form(override, key, equals)
         if equals and key in TEXTS:
-            override = f"{key}={_quoted(value)}" if value not in ("null", "") else override
+            override = f"{key}={quoted(value)}" if value not in ("null", "") else override
         if equals and key == "scene" and value not in options("scene") and _is_path(value):
-            override = f"scene.path={_quoted(value)}"
+            override = f"scene.path={quoted(value)}"
         if equals and key == "diffusion" and value not in options("diffusion") and _is_path(value):
             expanded.append("diffusion=folder")
-            override = f"diffusion.path={_quoted(value)}"
-        elif equals and key in GROUPS and NO_NAME.fullmatch(value) and override != "experiment=null":
+            override = f"diffusion.path={quoted(value)}"
+        elif equals and key in GROUPS and NO_NAME.fullmatch(value) and override != "preset=null":
             raise UserError(f"{override}: choose one of {', '.join(options(key))}")
         expanded.append(override)
-    if _value(expanded, "scene.path") is not None and _value(expanded, "scene") is None:
+    if chosen(expanded, "scene.path") is not None and chosen(expanded, "scene") is None:
         expanded.insert(0, "scene=file")
-    own_prompt = (
-        _value(expanded, "prompt.target") is not None or _value(expanded, "prompt.source") is not None
-    )
-    if own_prompt and _value(expanded, "prompt") is None and _value(expanded, "experiment") is None:
+    own_prompt = any(chosen(expanded, f"prompt.{name}") is not None for name in ("target", "source"))
+    if own_prompt and chosen(expanded, "prompt") is None:
         expanded.insert(0, "prompt=custom")
-    device = _value(expanded, "device") or "auto"
-    if _value(expanded, "diffusion") in (None, "auto"):
-        on_gpu = cuda and device in ("auto", "cuda")
+    if chosen(expanded, "diffusion") in (None, "auto"):
+        on_gpu = cuda and (chosen(expanded, "device") or "auto") in ("auto", "cuda")
         expanded = [o for o in expanded if o != "diffusion=auto"]
         expanded.insert(0, f"diffusion={'sd21' if on_gpu else 'embedded'}")
     return expanded
+
+
+def _check_form(override: str, key: str, equals: str) -> None:
+    if override.startswith("-"):
+        name = override.lstrip("-").partition("=")[0].replace("-", "_")
+        like = {"prompt": 'prompt.target="a clown"', "scene": "scene=my.ply"}.get(name, f"{name}=...")
+        raise UserError(
+            f"{override} is no option; settings have no dashes and are written name=value, such as {like}"
+        )
+    if not equals and not key.startswith("~"):
+        raise UserError(f"{override!r} is no setting; settings are name=value, such as prompt=clown")
+
+
+def preset_overrides(name: str | None) -> list[str]:
+    """The settings of configs/preset/<name>.yaml as overrides; raises UserError for an unknown preset."""
+    if name in (None, "null"):
+        return []
+    if name not in options("preset"):
+        known = options("preset")
+        raise UserError(
+            f"no preset is called {name!r}{nearest(str(name), known)}; there are: {', '.join(known)}"
+        )
+    content = yaml.safe_load((CONFIGS / "preset" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return as_overrides(_flat(content))
+
+
+def as_overrides(settings: Mapping[str, Any]) -> list[str]:
+    """Dotted settings in Hydra's grammar."""
+    return [f"{name}={_written(value)}" for name, value in settings.items()]
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, list | tuple):
+        return f"[{','.join(_written(item) for item in value)}]"
+    return "null" if value is None else str(value).lower()
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def _is_path(value: str) -> bool:
@@ -99,20 +152,23 @@ def explain(error: Exception, keys: Sequence[str]) -> str:
     if group and group[1] in GROUPS:
         known = options(group[1])
         own = "; for words of your own use prompt.target=" if group[1] == "prompt" else ""
-        return f"no {group[1]} is called {group[2]!r}{_nearest(group[2], known)}; there are: {', '.join(known)}{own}"
+        return f"no {group[1]} is called {group[2]!r}{nearest(group[2], known)}; there are: {', '.join(known)}{own}"
     key = re.search(r"Could not override '([^']+)'", message) or re.search(
         r"Key '([^']+)' is not in struct", message
     )
     if key:
+        if key[1] == "experiment":
+            return "no setting is called experiment; the ready-made settings are presets: preset=quick"
         full = re.search(r"full_key: (\S+)", message)
         name = full[1] if full and full[1].endswith(key[1]) else key[1]
         parent = name.rpartition(".")[0]
         siblings = [k for k in keys if k.rpartition(".")[0] == parent] or [k for k in keys if "." not in k]
-        return f"no setting is called {name}{_nearest(name, keys)}; there are: {', '.join(siblings)}"
+        return f"no setting is called {name}{nearest(name, keys)}; there are: {', '.join(siblings)}"
     return " ".join(message.split())
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
+def nearest(name: str, known: Sequence[str]) -> str:
+    """ " (did you mean ...?)", or nothing where no known name is like it."""
     close = get_close_matches(name, known, n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 

@@ -1,0 +1,135 @@
+"""`gs-ssd edit`, and `python train.py`: one edit from files to files."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gs_ssd.cli.app import EXIT_NO_EDIT, EXIT_NOT_FINITE, launch
+from gs_ssd.cli.signals import Signals
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from gs_ssd.cli.progress import Outcome
+    from gs_ssd.session.edit import SceneEdit
+    from gs_ssd.session.result import EditResult
+
+
+def main(argv: Sequence[str]) -> int:
+    """Edit the scene that the settings describe, or resume a run: `resume=<its folder>`."""
+    resumed = [argument.partition("=")[2] for argument in argv if argument.startswith("resume=")]
+    if resumed:
+        return launch(partial(resume, resumed[-1], list(argv)), "train", [])
+    return launch(run, "train", argv)
+
+
+def run(cfg: DictConfig, signals: Signals) -> int:
+    """One edit; returns the exit code."""
+    from gs_ssd.results.folder import make_output_dir
+    from gs_ssd.session.config import scene_edit
+
+    edit = scene_edit(cfg)
+    inputs = (cfg.scene.path, cfg.scene.cameras)
+    folder = make_output_dir(cfg.output_dir, scene=cfg.scene.name, prompt=cfg.prompt.name, inputs=inputs)
+    return carry_out(edit, cfg, folder, signals)
+
+
+def resume(path: str, typed: list[str], cfg: DictConfig, signals: Signals) -> int:
+    """Go on with a run that was interrupted; returns the exit code."""
+    from gs_ssd.errors import UserError
+    from gs_ssd.session.checkpoints import checkpoint_path, load_checkpoint
+    from gs_ssd.session.config import recalled, scene_edit
+
+    others = [argument for argument in typed if not argument.startswith("resume=")]
+    if others:
+        raise UserError(f"{others[0]}: a resumed run keeps its own settings; give resume= alone")
+    folder = checkpoint_path(path).parent
+    state, about = load_checkpoint(path)
+    if about.get("config") is None:
+        raise UserError(f"{path} was not written by this command; use gs_ssd.SceneEdit.resume, which made it")
+    cfg = recalled(about["config"])
+    edit = scene_edit(cfg)
+    edit.check_and_load(state, about, path)
+    return carry_out(edit, cfg, folder, signals)
+
+
+def carry_out(edit: SceneEdit, cfg: DictConfig, folder: Path, signals: Signals) -> int:
+    """Do the steps that are left, write the results; returns the exit code."""
+    from gs_ssd.cli.progress import follow
+    from gs_ssd.session.checkpoints import Keeper
+    from gs_ssd.session.config import measures_of, resolved, videos_of
+
+    config = resolved(cfg)
+    keeper = Keeper(folder, every=cfg.checkpoint.every)
+    announce(edit)
+
+    def keep(report: Any) -> None:
+        if edit.step < edit.num_steps and keeper.due(edit.step):
+            keeper.keep(edit.state_dict(), edit.about() | {"config": config})
+
+    outcome = follow(
+        edit, done=edit.step, total=edit.num_steps, name=edit.guidance.name, signals=signals, each=keep
+    )
+    if outcome.stopped and edit.step < edit.num_steps:
+        keeper.keep(edit.state_dict(), edit.about() | {"config": config})
+    begun = time.perf_counter()
+    result = edit.finish(measures_of(cfg))
+    result.save(folder, videos=videos_of(cfg, edit.scene), command=sys.argv, config=config)
+    if not outcome.stopped:
+        keeper.discard()
+    summarise(result, folder, time.perf_counter() - begun, resumable=outcome.stopped)
+    return judge(result, outcome, guard=cfg.no_edit_guard)
+
+
+def announce(edit: SceneEdit) -> None:
+    """Say what is done, and what the first step waits for."""
+    start = "a random ball" if edit.prompts.source is None else repr(edit.prompts.source)
+    print(f"{edit.scene.name} ({len(edit.scene):,} Gaussians): {start} → {edit.prompts.target!r}", flush=True)
+    if edit.step:
+        print(f"resumed  at step {edit.step} of {edit.num_steps}", flush=True)
+
+
+def summarise(result: EditResult, folder: Path, writing: float, *, resumable: bool) -> None:
+    """What was written where."""
+    assert result.change is not None
+    steps = len(result.reports)
+    judged = "".join(
+        f", {label} {result.metrics[name]:.2f}"
+        for name, label in (("retrieval_top1", "retrieval"), ("clip_direction", "direction"))
+        if result.metrics[name] is not None
+    )
+    print(
+        f"edited   {steps} of {result.num_steps} steps in {result.seconds:.0f} s "
+        f"({1000 * result.seconds / max(steps, 1):.0f} ms per step), {len(result.after):,} Gaussians; "
+        f"results in {writing:.0f} s\n"
+        f"scene    {folder / 'edited.ply'}\n"
+        f"pictures {folder / 'before_after.png'}, {folder / 'loss.png'}\n"
+        f"videos   {folder / 'turntable.mp4'}, {folder / 'before_after.mp4'}\n"
+        f"report   {folder / 'report.html'}, {folder / 'run.json'}, {folder / 'metrics.json'}: "
+        f"mean pixel change {result.change.mean:.3f}{judged}"
+        + (f"\nresume   gs-ssd edit resume={folder}" if resumable else "")
+    )
+
+
+def judge(result: EditResult, outcome: Outcome, *, guard: bool) -> int:
+    """The exit code of a run whose results are written."""
+    if outcome.error is not None:
+        print(
+            f"error: {outcome.error}; stopped before it reached the scene, results are those so far",
+            file=sys.stderr,
+        )
+        return EXIT_NOT_FINITE
+    assert result.change is not None
+    if guard and not result.change.visible and not outcome.stopped:
+        print(
+            f"error: the edit changed next to nothing: {result.change}; raise steps or the learning rates, or use a "
+            "prompt and a prior that know the subject (no_edit_guard=false turns this check off)",
+            file=sys.stderr,
+        )
+        return EXIT_NO_EDIT
+    return 0

@@ -1,0 +1,49 @@
+"""The console command: `gs-ssd edit scene=face prompt=spiderman`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+
+from gs_ssd import __version__
+
+COMMANDS = {
+    "edit": "edit a scene with a sentence",
+    "image": "edit a picture with a sentence",
+    "generate": "make a picture from a sentence",
+    "evaluate": "run scenes × prompts × methods and put their metrics side by side",
+    "convert": "convert a scene between formats",
+    "prompts": "print the ready-made prompts and the words that the embedded prior knows",
+}
+
+
+def usage() -> str:
+    lines = [f"gs-ssd {__version__}: text-guided editing of 3D Gaussian Splatting scenes", ""]
+    lines += [f"  gs-ssd {name:<10}{what}" for name, what in COMMANDS.items()]
+    return "\n".join([*lines, "", "gs-ssd <command> --help shows a command's settings."])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments.pop(0) if arguments else "--help"
+    if command in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if command in ("-V", "--version"):
+        print(f"gs-ssd {__version__}")
+        return 0
+    if command not in COMMANDS:
+        close = get_close_matches(command, COMMANDS, n=1)
+        near = f" (did you mean {close[0]}?)" if close else ""
+        print(
+            f"error: there is no command {command!r}{near}; there are: {', '.join(COMMANDS)}", file=sys.stderr
+        )
+        return 2
+    return import_module(f"gs_ssd.cli.{command}").main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

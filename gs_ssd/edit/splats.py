@@ -1,0 +1,142 @@
+"""A scene as a canvas: views of it are rendered and encoded, the pull ends in its Gaussians."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.edit.anchors import Anchors
+from gs_ssd.edit.densify import Densifier
+from gs_ssd.edit.loop import Observation, Stopwatch
+from gs_ssd.edit.trainable import TrainableScene
+from gs_ssd.render import Render
+from gs_ssd.scene.cameras import Cameras
+from gs_ssd.scene.gaussians import Gaussians
+
+Texts = dict[str, Any]
+
+
+class Views(Protocol):
+    """Where training cameras come from."""
+
+    def sample(self, count: int, generator: torch.Generator) -> tuple[Cameras, Tensor | None]:
+        """`count` cameras, and their indices [count] when they come from a fixed set."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class SourceViews:
+    """Latents (and the image condition) of the unedited scene; cached by view index for a fixed view set."""
+
+    def __init__(self, gaussians: Gaussians, renderer: Callable[..., Render], prior: DiffusionPrior) -> None:
+        self.gaussians, self.renderer, self.prior = gaussians, renderer, prior
+        self.cache: dict[int, tuple[Tensor, Tensor | None]] = {}
+
+    @torch.no_grad()
+    def __call__(self, cameras: Cameras, indices: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(ẑ [B, C, h, w], image condition [B, C, h, w] or None)."""
+        if indices is None:
+            return self._encode(cameras)
+        keys = indices.tolist()
+        for position, key in enumerate(keys):
+            if key not in self.cache:
+                self.cache[key] = self._encode(cameras[position])
+        latents, conditions = zip(*(self.cache[key] for key in keys))
+        return torch.cat(latents), torch.cat(conditions) if self.prior.takes_image else None
+
+    def _encode(self, cameras: Cameras) -> tuple[Tensor, Tensor | None]:
+        rgb = self.renderer(self.gaussians, cameras).rgb
+        condition = self.prior.encode_condition(rgb) if self.prior.takes_image else None
+        return self.prior.encode(rgb), condition
+
+
+class SplatCanvas:
+    """The Canvas of a scene.
+
+    Args:
+        scene: what is edited, in place.
+        source: the unedited scene, which every step is compared with.
+        views: where the training cameras come from.
+        renderer: (gaussians, cameras) → Render.
+        prior: encodes the renders.
+        texts: the text conditions, or those of given cameras.
+        anchors, densifier: None leaves them out.
+        views_per_step: B.
+    """
+
+    def __init__(
+        self,
+        scene: TrainableScene,
+        *,
+        source: Gaussians,
+        views: Views,
+        renderer: Callable[..., Render],
+        prior: DiffusionPrior,
+        texts: Texts | Callable[[Cameras], Texts],
+        anchors: Anchors | None = None,
+        densifier: Densifier | None = None,
+        views_per_step: int = 1,
+    ) -> None:
+        self.scene, self.views, self.renderer, self.prior = scene, views, renderer, prior
+        self.source = SourceViews(source, renderer, prior)
+        self.texts, self.anchors, self.densifier = texts, anchors, densifier
+        self.views_per_step = views_per_step
+        self.info: dict[str, Any] = {}
+        if anchors is not None:
+            anchors.record(scene)
+
+    def observe(self, generator: torch.Generator, watch: Stopwatch) -> Observation:
+        cameras, indices = self.views.sample(self.views_per_step, generator)
+        watch.lap("own")
+        z_src, image = self.source(cameras, indices)
+        out = self.renderer(self.scene.gaussians, cameras)
+        if self.densifier is not None:
+            out.info["means2d"].retain_grad()
+        self.info = out.info
+        watch.lap("render")
+        z = self.prior.encode(out.rgb)
+        watch.lap("encode")
+        return Observation(z, z_src, self.texts(cameras) if callable(self.texts) else self.texts, image)
+
+    def settle(self) -> dict[str, Tensor]:
+        sums = {}
+        if self.anchors is not None:
+            sums["the anchor loss"] = self.anchors.add_gradients(self.scene)
+        self.scene.mask_gradients()
+        return sums | {f"the gradient of {name}": value for name, value in self.scene.gradient_sums().items()}
+
+    def move(self, step: int, num_steps: int) -> int:
+        self.scene.set_progress(step / num_steps)
+        self.scene.step()
+        if self.densifier is not None:
+            self.densifier.observe(self.info)
+            if self.densifier.due(step):
+                self.densifier.densify(self.scene)
+                if self.anchors is not None:
+                    self.anchors.advance()
+                    self.anchors.record(self.scene)
+        return len(self.scene.params["means"])
+
+    def state_dict(self) -> dict[str, Any]:
+        parts = {
+            "scene": self.scene,
+            "views": self.views,
+            "anchors": self.anchors,
+            "densifier": self.densifier,
+        }
+        return {name: part.state_dict() for name, part in parts.items() if part is not None}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.scene.load_state_dict(state["scene"])
+        self.views.load_state_dict(state["views"])
+        if self.anchors is not None:
+            self.anchors.load_state_dict(state["anchors"])
+        if self.densifier is not None:
+            self.densifier.load_state_dict(state["densifier"])

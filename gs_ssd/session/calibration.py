@@ -1,0 +1,120 @@
+"""What a prior, a kind of canvas and a method bring for each other: the one table of tuned numbers.
+
+The published numbers are the defaults of the classes and of `configs/`; a row here overrules them where something
+else was found to suit better, and says why. Rows apply in order, so a later one wins; a user's own value wins over all.
+The API and the command line read the same table.
+
+    prior    family of the prior (`family`): embedded, sd, ip2p, tiny; "" for any
+    canvas   scene (a scene is edited), blob (made from nothing), image (edited), noise (an image made); "" for any
+    method   of the guidance, by its choice in `configs/guidance`; "" for any
+    rule     of the timesteps, by its choice in `configs/timesteps`; "" for any
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gs_ssd.assets import DATA
+
+CLIP_L = "openai/clip-vit-large-patch14"
+
+
+@dataclass(frozen=True)
+class Row:
+    """`settings` by their dotted names on the command line, where the row's other columns fit."""
+
+    why: str
+    settings: dict[str, Any]
+    prior: str = ""
+    canvas: str = ""
+    method: str = ""
+    rule: str = ""
+
+    def fits(self, **choices: str) -> bool:
+        return all(getattr(self, name) in ("", value) for name, value in choices.items())
+
+
+def rows() -> Iterator[Row]:
+    """The table."""
+    judge = {"metrics.clip": str(DATA / "judge")}
+    photos = {"metrics.clip": CLIP_L, "metrics.size": 224}
+    for canvas in ("scene", "blob"):
+        yield Row("the judge that knows the sample scenes", judge, prior="embedded", canvas=canvas)
+        for prior in ("sd", "ip2p"):
+            yield Row("the judge of the published tables", photos, prior=prior, canvas=canvas)
+
+    for rule in ("linear", "uniform"):
+        low, high = {"timesteps.ratio_min": 0.2}, {"timesteps.ratio_min": 0.2, "timesteps.ratio_max": 0.9}
+        yield Row("below it the prior adds grain, not detail", low, prior="embedded", rule=rule)
+        yield Row("as published with it", high, prior="ip2p", rule=rule)
+
+    weights = {"w_e": 1.5, "w_id": 0.15}
+    why = "its text directions are rough: the published 5.5 and 0.075 over-saturate"
+    for canvas in ("scene", "blob", "image"):
+        for method, place in (("ssd", "guidance"), ("ssd_cds", "guidance.score")):
+            settings = {f"{place}.{name}": value for name, value in weights.items()}
+            yield Row(why, settings, prior="embedded", canvas=canvas, method=method)
+
+    why = "the identity term is for 3D, where views disagree; in 2D it only weakens the edit"
+    yield Row(why, {"guidance.w_id": 0.0}, canvas="image", method="ssd")
+    yield Row(why, {"guidance.score.w_id": 0.0}, canvas="image", method="ssd_cds")
+    yield Row(why, {"guidance.w_id": 0.0}, canvas="image", method="ssd_ip2p")
+
+    rates = {"means": 6.4e-6, "means_final": 6.4e-7, "scales": 0.0004, "opacities": 0.002, "sh0": 0.006}
+    why = "its pictures are too coarse to steer shapes: surfaces stay opaque and in place, the edit is one of colour"
+    settings = {f"optimizer.rates.{name}": value for name, value in rates.items()}
+    yield Row(why, settings, prior="embedded", canvas="scene")
+
+    rates = {
+        "means": 5e-4,
+        "means_final": 5e-5,
+        "scales": 0.005,
+        "quats": 0.005,
+        "opacities": 0.05,
+        "sh0": 0.01,
+    }
+    settings = {f"optimizer.rates.{name}": value for name, value in rates.items()}
+    grown = {"densify.percent": 0.2, "densify.max_size": 0.05, "anchors": None}
+    yield Row("a ball has nothing to hold and must grow a shape", settings | grown, canvas="blob")
+
+    yield from generation()
+
+
+def generation() -> Iterator[Row]:
+    """What makes something from nothing: 3D scenes and images."""
+    own = {"prior": "embedded"}
+    bad = "it has seen no bad pictures, so no negative prompt says what to leave"
+    down = {"timesteps.ratio_min": 0.02}
+    for canvas in ("blob", "noise"):
+        for method in ("nfsd", "sds", "vsd"):
+            if (canvas, method) == ("blob", "sds"):
+                continue  # keeps the coarse end of its schedule
+            for rule in ("linear", "uniform"):
+                yield Row("down to the last details", down, **own, canvas=canvas, method=method, rule=rule)
+        scale = (
+            {"guidance.s": 4.0} if canvas == "blob" else {"s": 4.0}
+        )  # the image's door has one for every method
+        for method in ("nfsd", "vsd"):
+            yield Row(
+                "7.5 over-saturates, even in plain sampling", scale, **own, canvas=canvas, method=method
+            )
+        settings = {"guidance.threshold": 0.8, "prompt.negative": ""}
+        yield Row(bad, settings, **own, canvas=canvas, method="nfsd")
+        why = "its adapters have hundreds of steps to follow what is made"
+        yield Row(why, {"guidance.lr": 5e-3}, **own, canvas=canvas, method="vsd")
+    settings = {"guidance.s": 4.0, "guidance.uniform": True}
+    why = "it follows its captions closely: 100 over-saturates"
+    yield Row(why, settings, **own, canvas="blob", method="sds")
+    why = "w(t) = 1, as in the published comparison at s = 7.5"
+    yield Row(why, {"guidance.uniform": True}, **own, canvas="noise", method="sds")
+
+
+def calibrated(*, prior: str, canvas: str, method: str, rule: str) -> dict[str, Any]:
+    """The settings that the table gives, by their dotted names."""
+    settings: dict[str, Any] = {}
+    for row in rows():
+        if row.fits(prior=prior, canvas=canvas, method=method, rule=rule):
+            settings |= row.settings
+    return settings

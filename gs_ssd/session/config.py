@@ -1,0 +1,334 @@
+"""Edits from the command line's own settings: the only module that reads Hydra.
+
+`compose` turns what was typed into a configuration. From weakest to strongest: the files in configs/, what the chosen
+prior, canvas and method bring for each other (`gs_ssd.session.calibration`), a preset, what was typed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gs_ssd import samples
+from gs_ssd.assets import CONFIGS, ROOT, check_assets
+from gs_ssd.errors import UserError
+from gs_ssd.results.folder import slug
+from gs_ssd.session.calibration import calibrated
+from gs_ssd.session.shorthands import as_overrides, chosen, dotted_keys, expand, explain, preset_overrides
+
+if TYPE_CHECKING:
+    import torch
+
+    from gs_ssd.scene.scene import Scene
+    from gs_ssd.session.edit import SceneEdit
+    from gs_ssd.session.image import ImageEdit
+    from gs_ssd.session.measure import Measures
+    from gs_ssd.results.scene import Videos
+
+SAMPLE: dict[str, Any] = {
+    **samples.FRAME,
+    "background": samples.BACKGROUND,
+    "editable": samples.EDITABLE,
+    "views": samples.VIEWS,
+    "ball_views": samples.VIEWS | {"count": None},
+    "view_words": samples.VIEW_WORDS,
+}
+FAMILIES = {"embedded": "embedded", "sd15": "sd", "sd21": "sd", "ip2p": "ip2p"}  # by the choice of diffusion
+RULES = ("linear", "uniform")
+
+
+def _sample(name: str) -> Any:
+    value = SAMPLE[name]
+    if isinstance(value, str | float):
+        return value
+    return OmegaConf.create(value if isinstance(value, dict) else list(value))
+
+
+OmegaConf.register_new_resolver("asset", lambda path: str(ROOT / path), replace=True)
+OmegaConf.register_new_resolver("sample", _sample, replace=True)
+OmegaConf.register_new_resolver("file_name", lambda path: Path(path).name.split(".")[0], replace=True)
+OmegaConf.register_new_resolver("slug", slug, replace=True)
+
+
+def compose(overrides: Sequence[str], door: str = "train") -> DictConfig:
+    """The configuration of a front door (`train`, `edit_image`, `generate_image`) for what was typed.
+
+    Raises UserError for what can't be composed, with what exists; before torch is imported, wherever that is possible.
+    """
+    check_assets()
+    if _needs_to_know_the_device(overrides):
+        _composed(
+            settled(overrides, door, cuda=False), door
+        )  # what is mistyped is answered before torch is imported
+        import torch
+
+        return _composed(settled(overrides, door, cuda=torch.cuda.is_available()), door)
+    return _composed(settled(overrides, door, cuda=False), door)
+
+
+def _needs_to_know_the_device(overrides: Sequence[str]) -> bool:
+    """Whether the prior depends on the device."""
+    return chosen(overrides, "diffusion") in (None, "auto") and chosen(overrides, "device") != "cpu"
+
+
+def settled(overrides: Sequence[str], door: str, *, cuda: bool) -> list[str]:
+    """All overrides in Hydra's grammar: the calibration, the preset, what was typed."""
+    typed = expand(overrides, cuda=cuda)
+    preset = preset_overrides(chosen(typed, "preset"))
+    both = [*preset, *typed]
+    defaults = {
+        "scene": "face",
+        "guidance": "nfsd" if door == "generate_image" else "ssd",
+        "timesteps": "linear",
+    }
+    choices = {name: chosen(both, name) or default for name, default in defaults.items()}
+    canvas = {"edit_image": "image", "generate_image": "noise"}.get(door)
+    own = calibrated(
+        prior=family(chosen(both, "diffusion") or "embedded", chosen(both, "diffusion.path")),
+        canvas=canvas or ("blob" if choices["scene"] == "blob" else "scene"),
+        method=choices["guidance"],
+        rule=choices["timesteps"],
+    )
+    return [*as_overrides(own), *both]
+
+
+def family(choice: str, path: str | None) -> str:
+    """The calibration's name for a prior: a folder's is read off its model_index.json."""
+    if choice in FAMILIES or path is None:
+        return FAMILIES.get(choice, "tiny")
+    index = Path(path.strip("'")).expanduser() / "model_index.json"
+    try:
+        kind = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name", ""))
+    except (OSError, ValueError):
+        return "sd"
+    return "ip2p" if "InstructPix2Pix" in kind else "sd"
+
+
+def _composed(overrides: list[str], door: str) -> DictConfig:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        try:
+            cfg = hydra_compose(door, overrides=overrides)
+            OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+            return cfg
+        except (HydraException, OmegaConfBaseException) as error:
+            config = cast(dict[str, Any], OmegaConf.to_container(hydra_compose(door), resolve=False))
+            raise UserError(explain(error, dotted_keys(config))) from error
+        finally:
+            GlobalHydra.instance().clear()
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain data."""
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+
+
+def recalled(config: Any) -> DictConfig:
+    """The configuration that `resolved` wrote down; its texts stay literal."""
+
+    def literal(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: literal(item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [literal(item) for item in value]
+        return value.replace("${", "\\${") if isinstance(value, str) else value
+
+    return cast(DictConfig, OmegaConf.create(literal(config)))
+
+
+def build(cfg: DictConfig, group: str, **arguments: Any) -> Any:
+    """The object that the settings of `group` and further `arguments` describe.
+
+    Raises UserError where a setting is not of the type that what `_target_` names declares.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    settings = OmegaConf.select(cfg, group)
+    if settings is None:
+        return None
+    if not isinstance(settings, DictConfig) or "_target_" not in settings:
+        raise UserError(f"{group}={settings} must be settings with a _target_, as in configs/")
+    _check_numbers(settings, group)
+    try:
+        return instantiate(settings, **arguments)
+    except InstantiationException as error:
+        # Hydra wraps what a constructor raises; ValueError and TypeError are about the values it was given.
+        if isinstance(error.__cause__, ValueError | TypeError):
+            raise UserError(" ".join(str(error.__cause__).split())) from error
+        raise
+
+
+def _check_numbers(settings: DictConfig, path: str) -> None:
+    from hydra.utils import get_object
+
+    try:
+        declared = inspect.signature(get_object(settings._target_), eval_str=True).parameters
+    except (ImportError, ValueError, TypeError) as error:
+        raise UserError(f"{path}._target_={settings._target_}: there is nothing of this name") from error
+    for name in map(str, settings):
+        value = settings[name]
+        if isinstance(value, DictConfig) and "_target_" in value:
+            _check_numbers(value, f"{path}.{name}")
+        elif name in declared:
+            _check_number(f"{path}.{name}", value, declared[name].annotation)
+
+
+def _check_number(name: str, value: Any, kind: Any) -> None:
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    numbers = [k for k in kinds if k in (int, float)]
+    if kind is bool and not isinstance(value, bool):
+        raise UserError(f"{name}={value} must be true or false")
+    if not numbers or (value is None and NoneType in kinds):
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float if float in numbers else int):
+        raise UserError(f"{name}={value} must be a {'' if float in numbers else 'whole '}number")
+    if not math.isfinite(value):
+        raise UserError(f"{name}={value} must be a finite number")
+
+
+def pick_device(name: str) -> torch.device:
+    """auto, cpu, cuda or cuda:<index>; raises UserError for a device that isn't there."""
+    import torch
+
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(name)):
+        raise UserError(f"device={name} is none of auto, cpu, cuda, cuda:<index>")
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(name.partition(":")[2] or 0) >= count:
+            raise UserError(
+                f"device={name}: torch sees {count} CUDA GPUs here; use device=cpu or device=auto"
+            )
+        return torch.device(name)
+    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu")
+
+
+def scene_of(cfg: DictConfig, generator: torch.Generator) -> Scene:
+    """The scene that the settings describe."""
+    from gs_ssd.scene.scene import Scene
+
+    given = cfg.scene
+    mask = build(cfg, "scene.mask")
+    known: dict[str, Any] = {
+        "name": str(given.name),
+        "up": given.up,
+        "center": given.center,
+        "radius": given.radius,
+        "background": given.background,
+        "mask": mask,
+        "views": {name: _plain(value) for name, value in given.views.items()},
+        "view_words": _plain(given.view_words),
+    }
+    if given.path is None:
+        return Scene.of(build(cfg, "scene.start", generator=generator), **known)
+    return Scene.load(given.path, cameras=given.cameras, parts=given.parts, **known)
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def measures_of(cfg: DictConfig) -> Measures:
+    """How the settings measure an edit; raises UserError for a prompt in `metrics.among` that there is not."""
+    from gs_ssd.session.measure import Measures
+    from gs_ssd.session.shorthands import options
+
+    among, known = cfg.metrics.among, options("prompt")
+    if among is not None and not OmegaConf.is_list(among):
+        raise UserError(f"metrics.among={among} must be a list of prompts, such as [clown,joker]")
+    for name in among or ():
+        if name not in known:
+            raise UserError(f"metrics.among: no prompt is called {name!r}; there are: {', '.join(known)}")
+    targets = []
+    for name in among or known:
+        prompt = OmegaConf.load(CONFIGS / "prompt" / f"{name}.yaml")
+        if not OmegaConf.is_missing(prompt, "target"):
+            targets.append(OmegaConf.create({"scene": cfg.scene, "prompt": prompt}).prompt.target)
+    return Measures(
+        **{name: cfg.metrics[name] for name in ("clip", "views", "size", "lpips", "compat")},
+        candidates=targets,
+        keep=list(cfg.prompt.get("keep") or ()),
+        seed=cfg.seed,
+    )
+
+
+def videos_of(cfg: DictConfig, scene: Scene) -> Videos:
+    """What the settings render of a result."""
+    from gs_ssd.session.result import turns
+
+    return turns(scene, **{str(name): value for name, value in cfg.render.items()})
+
+
+def scene_edit(cfg: DictConfig) -> SceneEdit:
+    """The edit of a scene that the settings describe."""
+    import torch
+    from hydra.utils import instantiate
+
+    from gs_ssd.checks import whole
+    from gs_ssd.session.edit import SceneEdit
+    from gs_ssd.session.prompts import Prompts
+
+    device = pick_device(cfg.device)
+    whole("seed", cfg.seed, least=0, most=2**64 - 1)
+    parts = {name: build(cfg, name) for name in ("guidance", "timesteps", "anchors")}
+    parts |= {"densifier": build(cfg, "densify"), "rates": build(cfg, "optimizer.rates")}
+    measures_of(cfg)  # checked before any work is done
+    generator = torch.Generator().manual_seed(cfg.seed)
+    scene = scene_of(cfg, generator)
+    videos_of(cfg, scene)  # checked before a prior is loaded
+    source = None if cfg.scene.path is None else cfg.prompt.source or ""
+    return SceneEdit(
+        scene,
+        Prompts(source, cfg.prompt.target, cfg.prompt.negative),
+        prior=lambda: instantiate(cfg.diffusion, device=device),
+        **parts,
+        betas=cfg.optimizer.betas,
+        clamp_colours=cfg.optimizer.clamp_colours,
+        num_steps=cfg.steps,
+        views_per_step=cfg.views_per_step,
+        resolution=cfg.resolution,
+        seed=cfg.seed,
+        generator=generator,
+    )
+
+
+def image_edit(cfg: DictConfig) -> ImageEdit:
+    """The edit of a picture that the settings describe, or the making of one (`generate_image`)."""
+    from hydra.utils import instantiate
+
+    from gs_ssd.session.image import ImageEdit
+    from gs_ssd.session.prompts import Prompts
+
+    device = pick_device(cfg.device)
+    making = "image" not in cfg
+    if not making and not cfg.image:
+        raise UserError("no image given; name a PNG or JPEG file: image=photo.jpg")
+    return ImageEdit(
+        None if making else cfg.image,
+        Prompts(None if making else cfg.prompt.source or "", cfg.prompt.target, cfg.prompt.negative),
+        prior=lambda: instantiate(cfg.diffusion, device=device),
+        guidance=build(cfg, "guidance"),
+        timesteps=build(cfg, "timesteps"),
+        rate=cfg.rate,
+        size=cfg.size,
+        num_steps=cfg.steps,
+        seed=cfg.seed,
+        **({"init": cfg.init} if making else {"space": cfg.space}),
+    )
+
+
+def from_config(*overrides: str) -> SceneEdit:
+    """The edit that `gs-ssd edit <overrides>` would run: from_config("scene=face", "prompt=clown", "preset=quick")."""
+    return scene_edit(compose(overrides))

@@ -1,0 +1,321 @@
+"""One edit of a scene, as an object: made, run, looked at, stopped, resumed, finished."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gs_ssd.checks import switch, whole
+from gs_ssd.diffusion.fingerprint import fingerprint
+from gs_ssd.diffusion.load import load_prior
+from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.diffusion.timesteps import Linear, TimestepSampler
+from gs_ssd.edit.anchors import Anchors
+from gs_ssd.edit.densify import Densifier
+from gs_ssd.edit.splats import SplatCanvas, Texts
+from gs_ssd.edit.trainable import LearningRates, TrainableScene
+from gs_ssd.edit.view_prompts import ViewPrompts
+from gs_ssd.errors import UserError
+from gs_ssd.guidance.base import Guidance, encode_prompts
+from gs_ssd.guidance.ssd import SSD
+from gs_ssd.render import render
+from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.scene.scene import Scene
+from gs_ssd.scene.views import camera_extent, training_views
+from gs_ssd.session.calibration import calibrated
+from gs_ssd.session.checkpoints import load_checkpoint
+from gs_ssd.session.describe import describe, rebuild
+from gs_ssd.session.prompts import Prompts
+from gs_ssd.session.result import EditResult, Measures
+from gs_ssd.session.run import Run
+
+OWN: Any = object()  # stands for "the default" where None means "without"
+
+
+class SceneEdit(Run):
+    """An edit of a scene, or the making of one where `prompts.source` is None.
+
+        edit = SceneEdit(Scene.sample("face"), Prompts("a photo of a man", "a photo of a clown"), num_steps=300)
+        for report in edit:
+            print(report.step, report.loss)
+        edit.finish().save("out")
+
+    What is left out takes the published value, or the one that suits the prior (`gs_ssd.session.calibration`).
+
+    Args:
+        scene: where the edit starts from; it is never changed.
+        prompts: what the scene shows and what it should show.
+        prior: a DiffusionPrior, a function that makes one, or what `load_prior` takes.
+        guidance: the method; None: SSD.
+        timesteps: the rule; None: linear, from coarse to fine.
+        rates: learning rates.
+        anchors, densifier: None leaves them out.
+        betas: Adam's.
+        clamp_colours: keep base colours displayable.
+        num_steps, views_per_step: how long, and views per step.
+        resolution: of the training views in pixels; None: the prior's own.
+        seed: of everything drawn.
+        generator: draws instead of one seeded with `seed`, where a caller has drawn from it before.
+
+    Raises UserError for settings that don't fit together, before anything is computed.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        prompts: Prompts,
+        *,
+        prior: DiffusionPrior | str | Callable[[], DiffusionPrior] = "auto",
+        guidance: Guidance | None = None,
+        timesteps: TimestepSampler | None = None,
+        rates: LearningRates | None = None,
+        anchors: Anchors | None = OWN,
+        densifier: Densifier | None = OWN,
+        betas: tuple[float, float] = (0.9, 0.999),
+        clamp_colours: bool = True,
+        num_steps: int = 1500,
+        views_per_step: int = 1,
+        resolution: int | None = None,
+        seed: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        started = time.perf_counter()
+        num_steps = whole("steps", num_steps, least=1)
+        views_per_step = whole("views_per_step", views_per_step, least=1)
+        seed = whole("seed", seed, least=0, most=2**64 - 1)
+        switch("optimizer.clamp_colours", clamp_colours)
+        prior = loaded(prior)
+        own = calibrated(
+            prior=prior.family,
+            canvas="blob" if prompts.source is None else "scene",
+            method="ssd",
+            rule="linear",
+        )
+        self.scene, self.prompts = scene, prompts
+        guidance = guidance or SSD(**under("guidance.", own))
+        timesteps = timesteps or Linear(**under("timesteps.", own))
+        rates = rates or LearningRates(**under("optimizer.rates.", own))
+        if anchors is OWN:
+            anchors = None if own.get("anchors", OWN) is None else Anchors()
+        if densifier is OWN:
+            densifier = Densifier(**{"stop": num_steps} | under("densify.", own))
+        self.resolution = fitting_resolution(resolution, prior)
+        guidance.prepare(prior)
+        if prompts.source is None:
+            guidance.check_generation(prior)
+        prompts.check(prior)
+
+        generator = generator or torch.Generator().manual_seed(seed)
+        views = training_views(
+            scene.frame, size=self.resolution, generator=generator, cameras=scene.cameras, **scene.views
+        )
+        device = torch.device(prior.device)
+        self.before = scene.gaussians.to(device)
+        self.editable = scene.editable.to(device)
+        self.renderer = partial(render, background=torch.tensor(list(scene.background), device=device))
+        self.extent = camera_extent(views, scene.frame)
+        trainable = TrainableScene(
+            self.before,
+            editable=self.editable,
+            rates=rates,
+            extent=self.extent,
+            betas=betas,
+            clamp_colours=clamp_colours,
+        )
+        self.settings = {
+            "guidance": guidance,
+            "timesteps": timesteps,
+            "rates": rates,
+            "anchors": anchors,
+            "densifier": densifier,
+            "betas": tuple(betas),
+            "clamp_colours": clamp_colours,
+            "num_steps": num_steps,
+            "views_per_step": views_per_step,
+            "resolution": self.resolution,
+            "seed": seed,
+        }
+        canvas = SplatCanvas(
+            trainable,
+            source=self.before,
+            views=views,
+            renderer=self.renderer,
+            prior=prior,
+            texts=self._texts(prior, guidance),
+            anchors=anchors,
+            densifier=densifier,
+            views_per_step=views_per_step,
+        )
+        super().__init__(
+            canvas,
+            prior=prior,
+            guidance=guidance,
+            timesteps=timesteps,
+            num_steps=num_steps,
+            generator=generator,
+            seed=seed,
+        )
+        self.trainable = trainable
+        self.set_up_seconds = time.perf_counter() - started
+
+    def _texts(self, prior: DiffusionPrior, guidance: Guidance) -> Texts | ViewPrompts:
+        said = {
+            "target": self.prompts.target,
+            "source": self.prompts.source or "",
+            "negative": guidance.negative_prompt if self.prompts.negative is None else self.prompts.negative,
+        }
+        if self.scene.view_words is None:
+            return encode_prompts(prior, **said)
+        return ViewPrompts(
+            prior,
+            **said,
+            words=self.scene.view_words,
+            frame=self.scene.frame,
+            front_azimuth_degrees=self.scene.front_azimuth_degrees,
+        )
+
+    @property
+    def gaussians(self) -> Gaussians:
+        """A detached copy of the scene as it is now."""
+        return self.trainable.gaussians.clone()
+
+    def finish(self, measures: Measures | None = None) -> EditResult:
+        """What came of the steps done so far, measured; the edit can go on afterwards.
+
+        Args:
+            measures: how results are measured; None: as the prior's calibration says.
+        """
+        if measures is None:
+            family, canvas = self.prior.family, "blob" if self.prompts.source is None else "scene"
+            own = calibrated(prior=family, canvas=canvas, method="ssd", rule="linear")
+            measures = Measures(**{"seed": self.seed} | under("metrics.", own))
+        params = self.trainable.params
+        return EditResult(
+            scene=self.scene,
+            prompts=self.prompts,
+            before=self.before,
+            after=self.gaussians,
+            editable=self.editable,
+            editable_after=params["editable"].detach().clone(),
+            origin=params["origin"].detach().clone(),
+            reports=list(self.reports),
+            num_steps=self.num_steps,
+            renderer=self.renderer,
+            measures=measures,
+            set_up_seconds=self.set_up_seconds,
+        )
+
+    def about(self) -> dict[str, Any]:
+        return {
+            "kind": "scene",
+            "settings": {name: describe(value) for name, value in self.settings.items()},
+            "scene": {
+                "name": self.scene.name,
+                "source": None if self.scene.source is None else str(self.scene.source.resolve()),
+                "digest": self.scene.digest,
+                "gaussians": len(self.scene),
+            },
+            "prompts": describe(self.prompts),
+            "prior": {"name": self.prior.name, "digest": fingerprint(self.prior)},
+            "threads": torch.get_num_threads(),
+        }
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | os.PathLike,
+        *,
+        scene: Scene | None = None,
+        prior: DiffusionPrior | str | None = None,
+        guidance: Guidance | None = None,
+    ) -> SceneEdit:
+        """The edit whose checkpoint lies in the file or run folder `path`, at the step where it was written.
+
+        Args:
+            scene: the scene it started from; None: a sample scene, or the file that the checkpoint names.
+            prior: the prior; None: the one that the checkpoint names.
+            guidance: the method, where it is not one of this package's; made with the same settings.
+
+        Raises UserError, in one line that names both, for a checkpoint of another version, scene or prior.
+        """
+        state, about = load_checkpoint(path)
+        if about["kind"] != "scene":
+            raise UserError(f"{path} is the checkpoint of a picture; use ImageEdit.resume")
+        if scene is None:
+            scene = find_scene(about["scene"])
+        prior = prior or about["prior"]["name"]
+        settings = {name: value for name, value in about["settings"].items() if name != "guidance"}
+        edit = cls(
+            scene,
+            rebuild(about["prompts"]),
+            prior=prior,
+            guidance=guidance or rebuild(about["settings"]["guidance"]),
+            **{name: rebuild(value) for name, value in settings.items()},
+        )
+        edit.check_and_load(state, about, path)
+        return edit
+
+    def check_and_load(self, state: dict[str, Any], about: dict[str, Any], path: str | os.PathLike) -> None:
+        """Take over a checkpoint's state; raise UserError where it is another scene's or another prior's."""
+        known = about["scene"]
+        if known["digest"] != self.scene.digest or known["gaussians"] != len(self.scene):
+            raise UserError(
+                f"{path} is a checkpoint of {known['source'] or known['name']} (SHA-256 {_short(known['digest'])}), "
+                f"the scene is {self.scene.source or self.scene.name} ({_short(self.scene.digest)}); give that one"
+            )
+        prior = about["prior"]
+        own = fingerprint(self.prior)
+        if prior["digest"] != own:
+            raise UserError(
+                f"{path} was made with the prior {prior['name']} ({_short(prior['digest'])}), this one is "
+                f"{self.prior.name} ({_short(own)}); give that one"
+            )
+        self.load_state_dict(state)
+
+
+def loaded(prior: DiffusionPrior | str | Callable[[], DiffusionPrior]) -> DiffusionPrior:
+    """A prior from what names it, makes it or is it."""
+    if isinstance(prior, str):
+        return load_prior(prior)
+    return prior if isinstance(prior, DiffusionPrior) else prior()
+
+
+def find_scene(known: dict[str, Any]) -> Scene:
+    """The scene that a checkpoint names, from its file; raises UserError where that needs the caller."""
+    from gs_ssd.assets import DATA
+
+    name, source = known["name"], known["source"]
+    if source is not None and Path(source).parent == DATA / "scenes":
+        return Scene.sample(name)
+    raise UserError(
+        f"the checkpoint's scene is {source or name}; load it as it was loaded then, and give it as scene="
+    )
+
+
+def fitting_resolution(resolution: int | None, prior: DiffusionPrior) -> int:
+    """The side of training views in pixels; raises UserError where the prior's latents don't fit it."""
+    size = prior.resolution if resolution is None else resolution
+    factor = prior.vae_scale_factor
+    if not isinstance(size, int) or isinstance(size, bool) or size < factor or size % factor or size > 16384:
+        near = max(round(float(size) / factor), 1) * factor if isinstance(size, int) else prior.resolution
+        raise UserError(f"resolution={size} is not divisible by {factor}; try resolution={min(near, 1024)}")
+    return size
+
+
+def under(prefix: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings below a dotted prefix, by their own names."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in settings.items()
+        if name.startswith(prefix) and "." not in name.removeprefix(prefix)
+    }
+
+
+def _short(digest: str | None) -> str:
+    return "none" if digest is None else digest[:12]

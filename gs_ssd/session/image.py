@@ -1,0 +1,296 @@
+"""One edit of a picture, or a picture made from noise, as an object."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gs_ssd.checks import choice, number, whole
+from gs_ssd.diffusion.fingerprint import fingerprint
+from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.diffusion.timesteps import Linear, TimestepSampler
+from gs_ssd.edit.image import LATENT_RATE, ImageCanvas, LatentImage, PixelImage
+from gs_ssd.edit.loop import StepReport
+from gs_ssd.errors import UserError
+from gs_ssd.files import sha256
+from gs_ssd.guidance.base import Guidance, encode_prompts
+from gs_ssd.guidance.nfsd import NFSD
+from gs_ssd.guidance.ssd import SSD
+from gs_ssd.results.image_files import load_image, save_image
+from gs_ssd.results.manifest import environment, peak_memory_mb, write_json
+from gs_ssd.session.calibration import calibrated
+from gs_ssd.session.checkpoints import load_checkpoint
+from gs_ssd.session.describe import describe, rebuild
+from gs_ssd.session.edit import loaded, under
+from gs_ssd.session.prompts import Prompts
+from gs_ssd.session.run import Run
+
+PIXEL_RATE = 0.01
+SPACES = ("latents", "pixels")
+
+
+class ImageEdit(Run):
+    """An edit of a picture, or the making of one where `image` is None.
+
+        edit = ImageEdit("photo.png", Prompts("a photo of a man", "a photo of a clown"))
+        for report in edit: ...
+        edit.finish().save("out")
+
+    Args:
+        image: a PNG, JPEG or WebP file, or a tensor [1, H, W, 3] in [0, 1]; None: noise.
+        prompts: `source` is None for a picture from noise.
+        prior, guidance, timesteps: as for SceneEdit; from noise, the method is NFSD.
+        space: "latents" (gradient descent on z) or "pixels" (Adam on the picture, through the encoder).
+        rate: step size; None: 0.0488 = 0.1·2000/64² (the DDS authors') for latents, 0.01 for pixels, 0.05 from noise.
+        size: pixels of the shorter side; None keeps the picture's own, and takes the prior's for noise.
+        init: standard deviation of the latents that a picture from noise starts with.
+        num_steps, seed: how long, and of everything drawn.
+
+    Raises UserError for settings that don't fit together, before anything is computed.
+    """
+
+    def __init__(
+        self,
+        image: str | os.PathLike | Tensor | None,
+        prompts: Prompts,
+        *,
+        prior: DiffusionPrior | str | Callable[[], DiffusionPrior] = "auto",
+        guidance: Guidance | None = None,
+        timesteps: TimestepSampler | None = None,
+        space: str = "latents",
+        rate: float | None = None,
+        size: int | None = None,
+        init: float = 0.1,
+        num_steps: int = 200,
+        seed: int = 0,
+    ) -> None:
+        choice("space", space, SPACES)
+        seed = whole("seed", seed, least=0, most=2**64 - 1)
+        num_steps = whole("steps", num_steps, least=1)
+        number("init", init, above=0)
+        if rate is not None:
+            number("rate", rate, above=0)
+        if size is not None:
+            whole("size", size, least=8, most=16384)
+        if not isinstance(image, Tensor | None):
+            load_image(image)  # can it be read? Before a prior is loaded or downloaded
+        prior = loaded(prior)
+        making = image is None
+        own = calibrated(
+            prior=prior.family,
+            canvas="noise" if making else "image",
+            method="nfsd" if making else "ssd",
+            rule="linear",
+        )
+        if guidance is None:
+            scale = {"s": own["s"]} if "s" in own else {}
+            guidance = NFSD(**scale | under("guidance.", own)) if making else SSD(**under("guidance.", own))
+        timesteps = timesteps or Linear(**under("timesteps.", own))
+        guidance.prepare(prior)
+        if making:
+            guidance.check_generation(prior)
+        prompts.check(prior)
+
+        self.prompts, self.source = prompts, None if isinstance(image, Tensor | None) else Path(image)
+        generator = torch.Generator().manual_seed(seed)
+        rgb = self._rgb(image, prior, size)
+        with torch.no_grad():
+            z_src = prior.encode(rgb)
+        self.settings = {
+            "guidance": guidance,
+            "timesteps": timesteps,
+            "space": space,
+            "rate": rate,
+            "size": size,
+            "init": init,
+            "num_steps": num_steps,
+            "seed": seed,
+        }
+        negative = prompts.negative if prompts.negative is not None else guidance.negative_prompt
+        self.text = encode_prompts(
+            prior, target=prompts.target, source=prompts.source or "", negative=negative
+        )
+        if making:
+            noise = init * torch.randn(z_src.shape, generator=generator).to(z_src)
+            self.image: LatentImage | PixelImage = LatentImage(prior, noise)
+            canvas = self._from_noise(rate, num_steps)
+        else:
+            self.image = LatentImage(prior, z_src) if space == "latents" else PixelImage(prior, rgb)
+            canvas = self._from_picture(
+                rate, z_src, prior.encode_condition(rgb) if prior.takes_image else None
+            )
+        self.before = self.image.picture()
+        super().__init__(
+            canvas,
+            prior=prior,
+            guidance=guidance,
+            timesteps=timesteps,
+            num_steps=num_steps,
+            generator=generator,
+            seed=seed,
+        )
+
+    def _rgb(
+        self, image: str | os.PathLike | Tensor | None, prior: DiffusionPrior, size: int | None
+    ) -> Tensor:
+        factor = prior.vae_scale_factor
+        if image is None:
+            side = size or prior.resolution
+            if side % factor:
+                near = max(round(side / factor), 1) * factor
+                raise UserError(f"size={side} is not divisible by {factor}; try size={near}")
+            rgb = torch.ones(1, side, side, 3)
+        elif isinstance(image, Tensor):
+            if image.dim() != 4 or image.shape[0] != 1 or image.shape[3] != 3:
+                raise UserError(
+                    f"the picture has shape {tuple(image.shape)}, expected [1, H, W, 3] in [0, 1]"
+                )
+            rgb = image
+        else:
+            rgb = load_image(image, factor=factor, size=size)
+            side = min(rgb.shape[1:3])
+            if not prior.resolution / 2 <= side <= prior.resolution * 2:
+                warnings.warn(
+                    f"the image's shorter side is {side} pixels, the {prior.name} prior knows images of "
+                    f"{prior.resolution}; size={prior.resolution} resizes it",
+                    stacklevel=3,
+                )
+        return rgb.to(prior.device)
+
+    def _from_picture(self, rate: float | None, z_src: Tensor, condition: Tensor | None) -> ImageCanvas:
+        parameter = [self.image.parameter]
+        optimizer: torch.optim.Optimizer = (
+            torch.optim.SGD(parameter, lr=rate or LATENT_RATE)
+            if isinstance(self.image, LatentImage)
+            else torch.optim.Adam(parameter, lr=rate or PIXEL_RATE)
+        )
+        return ImageCanvas(self.image, optimizer=optimizer, text=self.text, z_src=z_src, condition=condition)
+
+    def _from_noise(self, rate: float | None, num_steps: int) -> ImageCanvas:
+        optimizer = torch.optim.Adam([self.image.parameter], lr=rate or 0.05)
+        # At a constant rate the picture keeps the grain of its last few gradients.
+        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+        return ImageCanvas(self.image, optimizer=optimizer, text=self.text, scheduler=falling)
+
+    @property
+    def picture(self) -> Tensor:
+        """The picture as it is now, [1, H, W, 3] in [0, 1]."""
+        return self.image.picture()
+
+    def finish(self) -> ImageResult:
+        """What came of the steps done so far; the edit can go on afterwards."""
+        return ImageResult(
+            prompts=self.prompts,
+            source=self.source,
+            before=self.before,
+            after=self.picture,
+            reports=list(self.reports),
+            num_steps=self.num_steps,
+        )
+
+    def about(self) -> dict[str, Any]:
+        source = None if self.source is None else str(self.source.resolve())
+        return {
+            "kind": "image",
+            "settings": {name: describe(value) for name, value in self.settings.items()},
+            "image": {"source": source, "digest": None if source is None else sha256(source)},
+            "prompts": describe(self.prompts),
+            "prior": {"name": self.prior.name, "digest": fingerprint(self.prior)},
+            "threads": torch.get_num_threads(),
+        }
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | os.PathLike,
+        *,
+        image: str | os.PathLike | Tensor | None = None,
+        prior: DiffusionPrior | str | None = None,
+        guidance: Guidance | None = None,
+    ) -> ImageEdit:
+        """The edit whose checkpoint lies at `path`; `image` and `prior`, where not the ones it names.
+
+        Raises UserError for a checkpoint of another version, picture or prior.
+        """
+        state, about = load_checkpoint(path)
+        if about["kind"] != "image":
+            raise UserError(f"{path} is the checkpoint of a scene; use SceneEdit.resume")
+        known = about["image"]
+        image = image if image is not None else known["source"]
+        if isinstance(image, str | os.PathLike) and sha256(image) != known["digest"]:
+            raise UserError(f"{path} is a checkpoint of another picture than {image} ({known['source']})")
+        settings = {name: rebuild(value) for name, value in about["settings"].items() if name != "guidance"}
+        edit = cls(
+            image,
+            rebuild(about["prompts"]),
+            prior=prior or about["prior"]["name"],
+            guidance=guidance or rebuild(about["settings"]["guidance"]),
+            **settings,
+        )
+        if about["prior"]["digest"] != fingerprint(edit.prior):
+            raise UserError(
+                f"{path} was made with the prior {about['prior']['name']}, this one is {edit.prior.name}; give that one"
+            )
+        edit.load_state_dict(state)
+        return edit
+
+
+@dataclass
+class ImageResult:
+    """Before and after, [1, H, W, 3] in [0, 1], with the reports of the steps done of `num_steps`."""
+
+    prompts: Prompts
+    source: Path | None
+    before: Tensor
+    after: Tensor
+    reports: list[StepReport]
+    num_steps: int
+
+    @property
+    def seconds(self) -> float:
+        """Of the steps."""
+        return sum(sum(report.seconds.values()) for report in self.reports)
+
+    @property
+    def change(self) -> float:
+        """Mean absolute change of a channel."""
+        return float((self.after - self.before).abs().mean())
+
+    def save(
+        self,
+        folder: str | os.PathLike,
+        *,
+        command: Sequence[str] = (),
+        config: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Write before.png and after.png (image.png where it was made from noise) and run.json."""
+        folder = Path(folder).expanduser()
+        made = self.prompts.source is None
+        last = folder / ("image.png" if made else "after.png")
+        if not made:
+            save_image(self.before[0], folder / "before.png")
+        save_image(self.after[0], last)
+        manifest: dict[str, Any] = {
+            "command": list(command),
+            "config": config,
+            "environment": environment() | {"device": str(self.after.device)},
+            "steps_done": len(self.reports),
+            "seconds": self.seconds,
+            "peak_memory_mb": peak_memory_mb(),
+            "output": {"sha256": sha256(last)},
+        }
+        if not made:
+            source = None if self.source is None else str(self.source)
+            manifest |= {
+                "input": {"path": source, "sha256": None if source is None else sha256(source)},
+                "change": {"mean": self.change},
+            }
+        write_json(manifest, folder / "run.json")
+        return folder

@@ -1,0 +1,143 @@
+"""What came of an edit, and the files it leaves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gs_ssd.edit.loop import StepReport
+from gs_ssd.render import Render
+from gs_ssd.results.change import Change
+from gs_ssd.results.folder import make_output_dir
+from gs_ssd.results.manifest import environment, peak_memory_mb
+from gs_ssd.results.scene import Videos, write
+from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.scene.scene import Scene
+from gs_ssd.session.measure import Measures, measure
+from gs_ssd.session.prompts import Prompts
+
+
+@dataclass
+class EditResult:
+    """Before and after.
+
+    Attributes:
+        before, after: the Gaussians; `editable`, `editable_after` [N] say which the edit could touch.
+        origin: [N after] the index in `before` that each one is, or descends from.
+        reports: of the steps that were done, of `num_steps`.
+        metrics: on random views (`gs_ssd.session.measure`), computed when first asked for.
+    """
+
+    scene: Scene
+    prompts: Prompts
+    before: Gaussians
+    after: Gaussians
+    editable: Tensor
+    editable_after: Tensor
+    origin: Tensor
+    reports: list[StepReport]
+    num_steps: int
+    renderer: Callable[..., Render]
+    measures: Measures
+    set_up_seconds: float = 0.0
+    change: Change | None = field(default=None)
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        measured = measure(
+            self.measures,
+            scene=self.scene,
+            before=self.before,
+            after=self.after,
+            editable=self.editable,
+            editable_after=self.editable_after,
+            renderer=self.renderer,
+            source=self.prompts.source or "",
+            target=self.prompts.target,
+        )
+        steps = max(len(self.reports), 1)
+        return measured | {
+            "seconds": self.seconds,
+            "seconds_per_step": self.seconds / steps,
+            "evaluations_per_step": sum(r.evaluations for r in self.reports) / steps,
+        }
+
+    @property
+    def seconds(self) -> float:
+        """Of the steps."""
+        return sum(sum(report.seconds.values()) for report in self.reports)
+
+    @property
+    def origin_words(self) -> str:
+        """What the edit started from, in words."""
+        return "a random ball" if self.prompts.source is None else self.prompts.source
+
+    def videos(self, **settings: Any) -> Videos:
+        """Turns around the scene from its front; `settings` as `Videos.around` takes them."""
+        return turns(self.scene, **settings)
+
+    def save(
+        self,
+        folder: str | os.PathLike,
+        *,
+        videos: Videos | None = None,
+        command: Sequence[str] = (),
+        config: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Write edited.ply, videos, pictures, the report, metrics.json and run.json; returns the folder.
+
+        Args:
+            videos: how the result is shown.
+            command, config: what was typed and what it meant, for run.json.
+
+        Raises UserError for a folder that can't be written, or that holds the source scene.
+        """
+        folder = make_output_dir(folder, scene=self.scene.name, prompt="", inputs=[self.scene.source])
+        self.change = write(
+            folder,
+            before=self.before,
+            after=self.after,
+            renderer=self.renderer,
+            videos=(videos or self.videos()).to(self.before.device),
+            reports=self.reports,
+            labels=(self.origin_words, self.prompts.target),
+            origin=self.origin,
+            metrics=lambda: self.metrics,
+            manifest=lambda: self.manifest(command, config),
+        )
+        return folder
+
+    def manifest(
+        self, command: Sequence[str] = (), config: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """What run.json says, besides the digest of the result and the change."""
+        phases = self.reports[0].seconds if self.reports else {}
+        return {
+            "command": list(command),
+            "config": config,
+            "environment": environment() | {"device": str(self.before.device)},
+            "input": {
+                "path": None if self.scene.source is None else str(self.scene.source),
+                "sha256": self.scene.digest,
+                "gaussians": len(self.before),
+            },
+            "steps_done": len(self.reports),
+            "seconds": {"set_up": self.set_up_seconds, "edit": self.seconds},
+            "seconds_by_phase": {
+                name: sum(report.seconds.get(name, 0.0) for report in self.reports) for name in phases
+            },
+            "peak_memory_mb": peak_memory_mb(),
+        }
+
+
+def turns(scene: Scene, **settings: Any) -> Videos:
+    """Turns around a scene from its front; `settings` as `Videos.around` takes them."""
+    low, high = scene.views.get("fov_degrees", (40.0, 50.0))
+    view = {"front_azimuth_degrees": scene.front_azimuth_degrees, "fov_degrees": (low + high) / 2}
+    return Videos.around(scene.frame, **view | settings)

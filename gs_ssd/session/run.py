@@ -1,0 +1,147 @@
+"""What every edit is: steps that can be looked at, stopped, gone on with, saved and resumed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gs_ssd.checks import whole
+from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.diffusion.timesteps import TimestepSampler
+from gs_ssd.edit.loop import Canvas, StepReport, distil
+from gs_ssd.guidance.base import Guidance
+from gs_ssd.session.checkpoints import save_checkpoint
+
+
+class Run:
+    """The steps of an edit, as an iterator. It prints nothing, reads no configuration and touches no signal.
+
+        for report in edit: ...     # break stops it, another loop goes on
+
+    It has its own random states: neither what else the process draws nor another edit beside it changes a result.
+    """
+
+    def __init__(
+        self,
+        canvas: Canvas,
+        *,
+        prior: DiffusionPrior,
+        guidance: Guidance,
+        timesteps: TimestepSampler,
+        num_steps: int,
+        generator: torch.Generator,
+        seed: int,
+    ) -> None:
+        self.canvas, self.prior, self.guidance, self.timesteps = canvas, prior, guidance, timesteps
+        self.num_steps = whole("steps", num_steps, least=1)
+        self.generator, self.seed = generator, seed
+        self.reports: list[StepReport] = []
+        self._global = _fresh_states(seed)
+        self._steps: Iterator[StepReport] | None = None
+
+    @property
+    def step(self) -> int:
+        """How many steps are done."""
+        return len(self.reports)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.prior.device)
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def __iter__(self) -> Run:
+        return self
+
+    def __next__(self) -> StepReport:
+        """Do one step.
+
+        Raises NonFiniteError where a number broke (what is edited is as it was before the step) and StopIteration at
+        the end.
+        """
+        if self._steps is None:
+            self._steps = distil(
+                self.canvas,
+                prior=self.prior,
+                guidance=self.guidance,
+                timesteps=self.timesteps,
+                num_steps=self.num_steps,
+                generator=self.generator,
+                start=self.step,
+            )
+        try:
+            with self._own_random_state():
+                report = next(self._steps)
+        except BaseException:
+            self._steps = None  # a generator that raised is over; the next call begins where this step began
+            raise
+        self.reports.append(report)
+        return report
+
+    @contextmanager
+    def _own_random_state(self) -> Iterator[None]:
+        """Swap torch's global random states, from which gsplat's split draws, for this edit's own."""
+        outer = _states()
+        _set_states(self._global)
+        try:
+            yield
+        finally:
+            self._global = _states()
+            _set_states(outer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the steps to come depend on, and the reports of those done."""
+        return {
+            "canvas": self.canvas.state_dict(),
+            "guidance": self.guidance.state_dict(),
+            "generator": self.generator.get_state(),
+            "global": self._global,
+            "reports": [asdict(report) for report in self.reports],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`: the steps to come are those of the run that wrote it, bit for bit on a CPU."""
+        self.canvas.load_state_dict(state["canvas"])
+        self.guidance.load_state_dict(state["guidance"])
+        self.generator.set_state(state["generator"])
+        self._global = dict(state["global"])
+        self.reports = [StepReport(**report) for report in state["reports"]]
+        self._steps = None
+
+    def about(self) -> dict[str, Any]:
+        """What a checkpoint says besides the state: the settings, as plain data."""
+        raise NotImplementedError
+
+    def save_checkpoint(self, path: str | os.PathLike) -> Path:
+        """Write a checkpoint to the file or folder `path`; returns the file."""
+        return save_checkpoint(path, self.state_dict(), self.about())
+
+
+def _states() -> dict[str, Any]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states |= {f"cuda:{i}": torch.cuda.get_rng_state(i) for i in range(torch.cuda.device_count())}
+    return states
+
+
+def _set_states(states: dict[str, Any]) -> None:
+    torch.set_rng_state(states["cpu"])
+    for name, state in states.items():
+        if name != "cpu" and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state, name)
+
+
+def _fresh_states(seed: int) -> dict[str, Any]:
+    """The global states as `torch.manual_seed(seed)` leaves them."""
+    states = {"cpu": torch.Generator().manual_seed(seed).get_state()}
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            states[f"cuda:{i}"] = torch.Generator(f"cuda:{i}").manual_seed(seed).get_state()
+    return states
