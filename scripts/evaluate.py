@@ -31,8 +31,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from gs_ssd.assets import CONFIGS
-from gs_ssd.cli.app import check_whole_numbers, report_user_errors
-from gs_ssd.cli.shorthands import dotted_keys, explain, options
+from gs_ssd.checks import whole
+from gs_ssd.cli.app import answer
 from gs_ssd.errors import UserError
 from gs_ssd.evaluation.images import evaluate_images
 from gs_ssd.evaluation.runs import Case, Run, do, plan
@@ -48,6 +48,7 @@ from gs_ssd.evaluation.tables import (
 from gs_ssd.files import atomic_path
 from gs_ssd.results.manifest import environment, write_json
 from gs_ssd.scene.datasets import load_cameras
+from gs_ssd.session.shorthands import dotted_keys, explain, options
 
 FOLDER = CONFIGS / "evaluate"
 # What captures hold that is no splat: the trainers' inputs, and COLMAP's dense reconstructions.
@@ -165,7 +166,9 @@ def find_splat(folder: Path) -> Path:
 
 
 def evaluate(cfg: DictConfig) -> int:
-    check_whole_numbers(cfg, "jobs", *["steps"] * (cfg.steps is not None))
+    whole("jobs", cfg.jobs, least=1)
+    if cfg.steps is not None:
+        whole("steps", cfg.steps, least=1)
     if not cfg.rates or not all(isinstance(rate, int | float) and rate > 0 for rate in cfg.rates):
         raise UserError(f"rates={cfg.rates} must be numbers above 0, such as rates=[0.5,1,2]")
     if not isinstance(cfg.overrides, ListConfig) or not all(isinstance(o, str) for o in cfg.overrides):
@@ -310,7 +313,7 @@ def main() -> int:
         print(f"{__doc__}\n{(FOLDER / 'evaluate.yaml').read_text()}")
         return 0
     try:
-        return report_user_errors(lambda: evaluate(composed(sys.argv[1:])))
+        return answer(lambda: evaluate(composed(sys.argv[1:])))
     except KeyboardInterrupt:
         return 130
 

@@ -1,6 +1,6 @@
 """Every shipped method with every kind of prior that it runs on, as miniatures."""
 
-from gs_ssd.cli.shorthands import options
+from gs_ssd.session.shorthands import options
 
 METHODS = [
     (guidance, prior)

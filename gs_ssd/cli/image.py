@@ -26,8 +26,8 @@ def run(cfg: DictConfig, signals: Signals) -> int:
     """One edit from file to files; returns the exit code."""
     from gs_ssd.checks import whole
     from gs_ssd.cli.progress import follow
-    from gs_ssd.results.image import Strip
     from gs_ssd.results.folder import make_output_dir
+    from gs_ssd.results.image import Strip
     from gs_ssd.session.config import image_edit, resolved
 
     count = whole("strip", cfg.strip, least=1)

@@ -79,7 +79,7 @@ class _lines:
 
     def __init__(self, done: int, total: int, name: str) -> None:
         self.done, self.total, self.name = done, total, name
-        self.shown = done * 10 // total
+        self.shown = -1  # the first step gets a line: it compiles what later ones use
         self.begun = time.perf_counter()
         self.first = done
 

@@ -12,11 +12,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from gs_ssd.assets import CONFIGS
-from gs_ssd.cli.app import build, check_positive, check_whole_numbers, pick_device
+from gs_ssd.checks import number, whole
 from gs_ssd.errors import UserError
 from gs_ssd.evaluation.pie_bench import load_pie_bench
 from gs_ssd.evaluation.run_2d import evaluate_pie_bench
 from gs_ssd.evaluation.runs import compose_resolved
+from gs_ssd.session.config import build, pick_device
 
 # What pie_bench's `auto` stands for with `data`, and without: there the judge measures, and nothing is downloaded.
 PUBLISHED = {"clip": "openai/clip-vit-large-patch14", "structure": "facebook/dino-vitb8", "lpips": True}
@@ -38,9 +39,10 @@ def evaluate_images(
     }
     check_use(cfg, compared, common)
     first = next(iter(configs.values()))
-    check_whole_numbers(first, "steps")
-    check_whole_numbers(first, "seed", least=0)
-    check_positive(first, *["rate"] * (first.rate is not None))
+    whole("steps", first.steps, least=1)
+    whole("seed", first.seed, least=0)
+    if first.rate is not None:
+        number("rate", first.rate, above=0)
     device = pick_device(first.device)
     data = None if cfg.data is None else str(cfg.data)
     if data is not None:
@@ -67,7 +69,7 @@ def measures(cfg: DictConfig) -> dict[str, Any]:
     if not isinstance(asked, DictConfig) or set(asked) != set(known):
         raise UserError(f"pie_bench={asked} is not {', '.join(known)}, which experiment=table2 has")
     if asked.limit is not None:
-        check_whole_numbers(asked, "limit")
+        whole("pie_bench.limit", asked.limit, least=1)
     for name in ("lpips", "compat"):
         if asked[name] not in ("auto", True, False):
             raise UserError(f"pie_bench.{name}={asked[name]} is none of auto, true, false")
@@ -88,7 +90,7 @@ def check_use(cfg: DictConfig, compared: Mapping[str, Sequence[str]], common: Se
             )
     for setting in common:
         name = re.split(r"[.=]", setting.lstrip("+~"))[0]
-        if name not in USED and not name.startswith("prior_"):  # what a prior brings along
+        if name not in USED:
             raise UserError(f"{setting} is of no use in a 2D experiment, which takes: {', '.join(USED)}")
     for variant, settings in compared.items():
         if bad := [setting for setting in settings if not re.match(r"\+*guidance[.=]", setting)]:

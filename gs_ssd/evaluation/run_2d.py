@@ -23,17 +23,19 @@ from tqdm import tqdm
 from gs_ssd.assets import DATA
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.timesteps import TimestepSampler
-from gs_ssd.edit.image import LATENT_RATE, LatentImage, distil
+from gs_ssd.edit.image import LATENT_RATE
 from gs_ssd.errors import NonFiniteError, UserError
 from gs_ssd.evaluation.pie_bench import CATEGORIES, PieItem, load_pie_bench
 from gs_ssd.evaluation.pie_metrics import COLUMNS, JUDGE, PieMetrics
 from gs_ssd.evaluation.pie_report import markdown, means
 from gs_ssd.files import atomic_path
-from gs_ssd.guidance import Guidance, encode_prompts
+from gs_ssd.guidance import Guidance
 from gs_ssd.metrics.lpips import Lpips
 from gs_ssd.results.image_files import load_image, save_image
 from gs_ssd.results.manifest import write_json
 from gs_ssd.results.pictures import contact_sheet
+from gs_ssd.session.image import ImageEdit
+from gs_ssd.session.prompts import Prompts
 
 EMBEDDED = DATA / "pie_bench"
 GRID_ROWS, GRID_SIDE = 16, 192
@@ -141,37 +143,25 @@ class Editor:
 
     def __call__(self, make: Callable[[], Guidance], item: PieItem) -> tuple[Tensor, dict[str, Any]]:
         """The edited picture [1, H, W, 3], and the steps it took and what ended them early."""
-        torch.manual_seed(self.seed)  # for guidances with networks of their own
-        prior, guidance = self.prior, make()
-        rgb = load_image(item.image, factor=prior.vae_scale_factor, size=prior.resolution)
-        text = encode_prompts(
-            prior, target=self.text(item), source=item.source, negative=guidance.negative_prompt
-        )
-        rgb = rgb.to(text["target"].hidden.device)
-        condition = prior.encode_condition(rgb) if prior.takes_image else None
-        with torch.no_grad():
-            z_src = prior.encode(rgb)
-        image = LatentImage(prior, z_src)
-        reports = distil(
-            image,
-            prior=prior,
+        guidance = make()
+        edit = ImageEdit(
+            load_image(item.image, factor=self.prior.vae_scale_factor, size=self.prior.resolution),
+            Prompts(item.source, self.text(item)),
+            prior=self.prior,
             guidance=guidance,
-            text=text,
-            image_condition=condition,
             timesteps=self.timesteps,
-            optimizer=torch.optim.SGD([image.parameter], lr=self.rate),
-            z_src=z_src,
+            rate=self.rate,
             num_steps=self.steps,
-            generator=torch.Generator().manual_seed(self.seed),
+            seed=self.seed,
         )
-        steps_done, trouble = 0, None
+        trouble = None
         try:
-            for report in reports:
-                steps_done = report.step + 1
+            for _ in edit:
+                pass
         except NonFiniteError as error:
             trouble = str(error)
             tqdm.write(f"warning: {item.key}: {trouble}; the result is that so far")
-        return image.picture(), {"steps_done": steps_done, "error": trouble}
+        return edit.picture, {"steps_done": edit.step, "error": trouble}
 
 
 def with_an_edit(items: Sequence[PieItem]) -> tuple[list[PieItem], list[str]]:

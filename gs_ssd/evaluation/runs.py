@@ -27,20 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-import train
-from gs_ssd.assets import CONFIGS
-from gs_ssd.cli.app import EXIT_BAD_INPUT, EXIT_NOT_FINITE, report_user_errors
-from gs_ssd.cli.shorthands import dotted_keys, expand, explain
-from gs_ssd.errors import UserError
+from gs_ssd.errors import NonFiniteError, UserError
 from gs_ssd.files import sha256
 from gs_ssd.results.manifest import write_json
+from gs_ssd.session.config import compose, measures_of, recalled, resolved, scene_edit, videos_of
 
 INPUTS = ("scene.path", "scene.parts", "scene.mask.path", "diffusion.path", "metrics.clip")
 
@@ -88,7 +81,7 @@ class Run:
 
     def row(self) -> dict[str, Any]:
         """The finished run's line of the results: what was run, its metrics, and whether its numbers held."""
-        code = json.loads((self.folder / "finished.json").read_text())["exit_code"]
+        diverged = json.loads((self.folder / "finished.json").read_text())["diverged"]
         what = {
             "variant": self.variant,
             "rate": self.rate,
@@ -96,7 +89,7 @@ class Run:
             "prompt": self.case.prompt,
         }
         metrics = json.loads((self.folder / "metrics.json").read_text())
-        return what | {"diverged": code == EXIT_NOT_FINITE} | metrics
+        return what | {"diverged": diverged} | metrics
 
 
 @lru_cache
@@ -146,16 +139,7 @@ def plan(
 @lru_cache
 def compose_resolved(overrides: tuple[str, ...], name: str = "train") -> dict[str, Any]:
     """The configuration of `train.py`, or of another front door; raises UserError for what it doesn't know."""
-    expanded = expand(overrides, cuda=torch.cuda.is_available())
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        try:
-            cfg = compose(name, overrides=expanded)
-            return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
-        except (HydraException, OmegaConfBaseException) as error:
-            known = OmegaConf.to_container(compose(name, overrides=["diffusion=embedded"]), resolve=False)
-            raise UserError(explain(error, dotted_keys(known))) from error  # type: ignore[arg-type]
-        finally:
-            GlobalHydra.instance().clear()
+    return resolved(compose(overrides, name))
 
 
 def _file_name(text: str) -> str:
@@ -163,19 +147,27 @@ def _file_name(text: str) -> str:
 
 
 def execute(run: Run) -> None:
-    """Do one run in this process; its output goes to log.txt. Raises UserError for bad input."""
+    """Do one run in this process; its warnings go to log.txt. Raises UserError for bad input."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    log = run.folder / "log.txt"
-    with open(log, "w") as file, redirect_stdout(file), redirect_stderr(file):
-        code = report_user_errors(lambda: train.run(OmegaConf.create(run.config)))
-    if code == EXIT_BAD_INPUT:
-        last = [line for line in log.read_text().splitlines() if line.startswith("error: ")][-1]
-        raise UserError(
-            f"{run.variant} on {run.case.scene}, {run.case.prompt}: {last.removeprefix('error: ')}"
-        )
-    done = json.loads((run.folder / "run.json").read_text())["steps_done"]
-    if code == EXIT_NOT_FINITE or done == run.config["steps"]:  # else Ctrl-C ended it
-        write_json({"key": run.key, "exit_code": code}, run.folder / "finished.json")
+    cfg = recalled(run.config)
+    diverged = False
+    with (
+        open(run.folder / "log.txt", "w", encoding="utf-8") as log,
+        redirect_stdout(log),
+        redirect_stderr(log),
+    ):
+        try:
+            edit = scene_edit(cfg)
+            for _ in edit:
+                pass
+        except UserError as error:
+            raise UserError(f"{run.variant} on {run.case.scene}, {run.case.prompt}: {error}") from error
+        except NonFiniteError as error:
+            diverged = True
+            print(f"error: {error}")
+        result = edit.finish(measures_of(cfg))
+        result.save(run.folder, videos=videos_of(cfg, edit.scene), config=run.config)
+    write_json({"key": run.key, "diverged": diverged}, run.folder / "finished.json")
 
 
 class Worker:

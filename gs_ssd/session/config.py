@@ -32,11 +32,11 @@ from gs_ssd.session.shorthands import as_overrides, chosen, dotted_keys, expand,
 if TYPE_CHECKING:
     import torch
 
+    from gs_ssd.results.scene import Videos
     from gs_ssd.scene.scene import Scene
     from gs_ssd.session.edit import SceneEdit
     from gs_ssd.session.image import ImageEdit
     from gs_ssd.session.measure import Measures
-    from gs_ssd.results.scene import Videos
 
 SAMPLE: dict[str, Any] = {
     **samples.FRAME,

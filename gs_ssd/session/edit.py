@@ -86,74 +86,40 @@ class SceneEdit(Run):
         generator: torch.Generator | None = None,
     ) -> None:
         started = time.perf_counter()
-        num_steps = whole("steps", num_steps, least=1)
-        views_per_step = whole("views_per_step", views_per_step, least=1)
-        seed = whole("seed", seed, least=0, most=2**64 - 1)
         switch("optimizer.clamp_colours", clamp_colours)
+        num_steps = whole("steps", num_steps, least=1)
+        seed = whole("seed", seed, least=0, most=2**64 - 1)
+        self.settings: dict[str, Any] = {
+            "betas": tuple(betas),
+            "clamp_colours": clamp_colours,
+            "num_steps": num_steps,
+            "views_per_step": whole("views_per_step", views_per_step, least=1),
+            "seed": seed,
+        }
         prior = loaded(prior)
-        own = calibrated(
-            prior=prior.family,
-            canvas="blob" if prompts.source is None else "scene",
-            method="ssd",
-            rule="linear",
-        )
         self.scene, self.prompts = scene, prompts
+        own = self._calibration(prior)
         guidance = guidance or SSD(**under("guidance.", own))
         timesteps = timesteps or Linear(**under("timesteps.", own))
-        rates = rates or LearningRates(**under("optimizer.rates.", own))
         if anchors is OWN:
             anchors = None if own.get("anchors", OWN) is None else Anchors()
         if densifier is OWN:
             densifier = Densifier(**{"stop": num_steps} | under("densify.", own))
-        self.resolution = fitting_resolution(resolution, prior)
+        self.settings |= {
+            "guidance": guidance,
+            "timesteps": timesteps,
+            "rates": rates or LearningRates(**under("optimizer.rates.", own)),
+            "anchors": anchors,
+            "densifier": densifier,
+            "resolution": fitting_resolution(resolution, prior),
+        }
         guidance.prepare(prior)
         if prompts.source is None:
             guidance.check_generation(prior)
         prompts.check(prior)
-
         generator = generator or torch.Generator().manual_seed(seed)
-        views = training_views(
-            scene.frame, size=self.resolution, generator=generator, cameras=scene.cameras, **scene.views
-        )
-        device = torch.device(prior.device)
-        self.before = scene.gaussians.to(device)
-        self.editable = scene.editable.to(device)
-        self.renderer = partial(render, background=torch.tensor(list(scene.background), device=device))
-        self.extent = camera_extent(views, scene.frame)
-        trainable = TrainableScene(
-            self.before,
-            editable=self.editable,
-            rates=rates,
-            extent=self.extent,
-            betas=betas,
-            clamp_colours=clamp_colours,
-        )
-        self.settings = {
-            "guidance": guidance,
-            "timesteps": timesteps,
-            "rates": rates,
-            "anchors": anchors,
-            "densifier": densifier,
-            "betas": tuple(betas),
-            "clamp_colours": clamp_colours,
-            "num_steps": num_steps,
-            "views_per_step": views_per_step,
-            "resolution": self.resolution,
-            "seed": seed,
-        }
-        canvas = SplatCanvas(
-            trainable,
-            source=self.before,
-            views=views,
-            renderer=self.renderer,
-            prior=prior,
-            texts=self._texts(prior, guidance),
-            anchors=anchors,
-            densifier=densifier,
-            views_per_step=views_per_step,
-        )
         super().__init__(
-            canvas,
+            self._canvas(prior, generator),
             prior=prior,
             guidance=guidance,
             timesteps=timesteps,
@@ -161,8 +127,42 @@ class SceneEdit(Run):
             generator=generator,
             seed=seed,
         )
-        self.trainable = trainable
         self.set_up_seconds = time.perf_counter() - started
+
+    def _calibration(self, prior: DiffusionPrior) -> dict[str, Any]:
+        canvas = "blob" if self.prompts.source is None else "scene"
+        return calibrated(prior=prior.family, canvas=canvas, method="ssd", rule="linear")
+
+    def _canvas(self, prior: DiffusionPrior, generator: torch.Generator) -> SplatCanvas:
+        scene, settings, device = self.scene, self.settings, torch.device(prior.device)
+        views = training_views(
+            scene.frame,
+            size=settings["resolution"],
+            generator=generator,
+            cameras=scene.cameras,
+            **scene.views,
+        )
+        self.before, self.editable = scene.gaussians.to(device), scene.editable.to(device)
+        self.renderer = partial(render, background=torch.tensor(list(scene.background), device=device))
+        self.trainable = TrainableScene(
+            self.before,
+            editable=self.editable,
+            rates=settings["rates"],
+            extent=camera_extent(views, scene.frame),
+            betas=settings["betas"],
+            clamp_colours=settings["clamp_colours"],
+        )
+        return SplatCanvas(
+            self.trainable,
+            source=self.before,
+            views=views,
+            renderer=self.renderer,
+            prior=prior,
+            texts=self._texts(prior, settings["guidance"]),
+            anchors=settings["anchors"],
+            densifier=settings["densifier"],
+            views_per_step=settings["views_per_step"],
+        )
 
     def _texts(self, prior: DiffusionPrior, guidance: Guidance) -> Texts | ViewPrompts:
         said = {
@@ -192,9 +192,7 @@ class SceneEdit(Run):
             measures: how results are measured; None: as the prior's calibration says.
         """
         if measures is None:
-            family, canvas = self.prior.family, "blob" if self.prompts.source is None else "scene"
-            own = calibrated(prior=family, canvas=canvas, method="ssd", rule="linear")
-            measures = Measures(**{"seed": self.seed} | under("metrics.", own))
+            measures = Measures(**{"seed": self.seed} | under("metrics.", self._calibration(self.prior)))
         params = self.trainable.params
         return EditResult(
             scene=self.scene,

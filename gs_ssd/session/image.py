@@ -32,7 +32,7 @@ from gs_ssd.session.edit import loaded, under
 from gs_ssd.session.prompts import Prompts
 from gs_ssd.session.run import Run
 
-PIXEL_RATE = 0.01
+PIXEL_RATE, NOISE_RATE = 0.01, 0.05  # Adam's, on a picture and on latents from noise
 SPACES = ("latents", "pixels")
 
 
@@ -71,28 +71,27 @@ class ImageEdit(Run):
         num_steps: int = 200,
         seed: int = 0,
     ) -> None:
-        choice("space", space, SPACES)
-        seed = whole("seed", seed, least=0, most=2**64 - 1)
-        num_steps = whole("steps", num_steps, least=1)
-        number("init", init, above=0)
-        if rate is not None:
-            number("rate", rate, above=0)
-        if size is not None:
-            whole("size", size, least=8, most=16384)
+        self.settings: dict[str, Any] = {
+            "space": choice("space", space, SPACES),
+            "rate": rate if rate is None else number("rate", rate, above=0),
+            "size": size if size is None else whole("size", size, least=8, most=16384),
+            "init": number("init", init, above=0),
+            "num_steps": whole("steps", num_steps, least=1),
+            "seed": whole("seed", seed, least=0, most=2**64 - 1),
+        }
         if not isinstance(image, Tensor | None):
             load_image(image)  # can it be read? Before a prior is loaded or downloaded
         prior = loaded(prior)
         making = image is None
+        method = "nfsd" if making else "ssd"
         own = calibrated(
-            prior=prior.family,
-            canvas="noise" if making else "image",
-            method="nfsd" if making else "ssd",
-            rule="linear",
+            prior=prior.family, canvas="noise" if making else "image", method=method, rule="linear"
         )
         if guidance is None:
             scale = {"s": own["s"]} if "s" in own else {}
             guidance = NFSD(**scale | under("guidance.", own)) if making else SSD(**under("guidance.", own))
         timesteps = timesteps or Linear(**under("timesteps.", own))
+        self.settings |= {"guidance": guidance, "timesteps": timesteps}
         guidance.prepare(prior)
         if making:
             guidance.check_generation(prior)
@@ -100,32 +99,12 @@ class ImageEdit(Run):
 
         self.prompts, self.source = prompts, None if isinstance(image, Tensor | None) else Path(image)
         generator = torch.Generator().manual_seed(seed)
-        rgb = self._rgb(image, prior, size)
-        with torch.no_grad():
-            z_src = prior.encode(rgb)
-        self.settings = {
-            "guidance": guidance,
-            "timesteps": timesteps,
-            "space": space,
-            "rate": rate,
-            "size": size,
-            "init": init,
-            "num_steps": num_steps,
-            "seed": seed,
-        }
         negative = prompts.negative if prompts.negative is not None else guidance.negative_prompt
         self.text = encode_prompts(
             prior, target=prompts.target, source=prompts.source or "", negative=negative
         )
-        if making:
-            noise = init * torch.randn(z_src.shape, generator=generator).to(z_src)
-            self.image: LatentImage | PixelImage = LatentImage(prior, noise)
-            canvas = self._from_noise(rate, num_steps)
-        else:
-            self.image = LatentImage(prior, z_src) if space == "latents" else PixelImage(prior, rgb)
-            canvas = self._from_picture(
-                rate, z_src, prior.encode_condition(rgb) if prior.takes_image else None
-            )
+        rgb = self._rgb(image, prior, size)
+        canvas = self._from_noise(prior, rgb, generator) if making else self._from_picture(prior, rgb)
         self.before = self.image.picture()
         super().__init__(
             canvas,
@@ -164,19 +143,27 @@ class ImageEdit(Run):
                 )
         return rgb.to(prior.device)
 
-    def _from_picture(self, rate: float | None, z_src: Tensor, condition: Tensor | None) -> ImageCanvas:
-        parameter = [self.image.parameter]
-        optimizer: torch.optim.Optimizer = (
-            torch.optim.SGD(parameter, lr=rate or LATENT_RATE)
-            if isinstance(self.image, LatentImage)
-            else torch.optim.Adam(parameter, lr=rate or PIXEL_RATE)
-        )
+    def _from_picture(self, prior: DiffusionPrior, rgb: Tensor) -> ImageCanvas:
+        rate = self.settings["rate"]
+        with torch.no_grad():
+            z_src = prior.encode(rgb)
+        if self.settings["space"] == "latents":
+            self.image: LatentImage | PixelImage = LatentImage(prior, z_src)
+            optimizer: torch.optim.Optimizer = torch.optim.SGD([self.image.parameter], lr=rate or LATENT_RATE)
+        else:
+            self.image = PixelImage(prior, rgb)
+            optimizer = torch.optim.Adam([self.image.parameter], lr=rate or PIXEL_RATE)
+        condition = prior.encode_condition(rgb) if prior.takes_image else None
         return ImageCanvas(self.image, optimizer=optimizer, text=self.text, z_src=z_src, condition=condition)
 
-    def _from_noise(self, rate: float | None, num_steps: int) -> ImageCanvas:
-        optimizer = torch.optim.Adam([self.image.parameter], lr=rate or 0.05)
+    def _from_noise(self, prior: DiffusionPrior, rgb: Tensor, generator: torch.Generator) -> ImageCanvas:
+        with torch.no_grad():
+            z = prior.encode(rgb)
+        noise = self.settings["init"] * torch.randn(z.shape, generator=generator)
+        self.image = LatentImage(prior, noise.to(z))
+        optimizer = torch.optim.Adam([self.image.parameter], lr=self.settings["rate"] or NOISE_RATE)
         # At a constant rate the picture keeps the grain of its last few gradients.
-        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.settings["num_steps"])
         return ImageCanvas(self.image, optimizer=optimizer, text=self.text, scheduler=falling)
 
     @property

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from gs_ssd.assets import CONFIGS, DATA
-from gs_ssd.cli.app import report_user_errors
+from gs_ssd.cli.app import answer
 from gs_ssd.evaluation.pie_bench import CATEGORIES, SIDE, encode_mask, mark_difference, write_pie_bench
 from gs_ssd.metrics.edit import OUTSIDE
 from gs_ssd.render import render
@@ -98,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(report_user_errors(main))
+    sys.exit(answer(main))

@@ -7,10 +7,10 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import OmegaConf
 
-import train  # noqa: F401  (registers the resolvers)
+import gs_ssd.session.config  # noqa: F401  (registers the resolvers)
 from gs_ssd.assets import CONFIGS
-from gs_ssd.cli.shorthands import options
 from gs_ssd.guidance import Guidance
+from gs_ssd.session.shorthands import options
 
 CHOICES = [
     (group, name)

@@ -1,16 +1,16 @@
 """A scene from nothing, through the front door and in the loop."""
 
 import json
-import sys
 
 import pytest
 import torch
 
-import train as front_door
+from gs_ssd.cli import edit as front_door
 from gs_ssd.diffusion.gaussian_prior import GaussianPrior
 from gs_ssd.diffusion.timesteps import Uniform
-from gs_ssd.edit.loop import edit
-from gs_ssd.edit.trainable import LearningRates, SceneOptimizer
+from gs_ssd.edit.loop import distil
+from gs_ssd.edit.splats import SplatCanvas
+from gs_ssd.edit.trainable import LearningRates, TrainableScene
 from gs_ssd.guidance import SDS, encode_prompts
 from gs_ssd.render import render
 from gs_ssd.scene import Cameras, OrbitViews, find_frame, load_gaussians
@@ -31,11 +31,7 @@ FAST = [
 
 def call(monkeypatch, capsys, *overrides: str) -> tuple[int, str, list[str]]:
     """(exit code, stdout, lines of stderr that are no warning)."""
-    monkeypatch.setattr(sys, "argv", ["train.py", *FAST, *overrides])
-    try:
-        code = front_door.main()
-    except SystemExit as stop:
-        code = stop.code
+    code = front_door.main([*FAST, *overrides])
     out, err = capsys.readouterr()
     return code, out, [line for line in err.splitlines() if line.startswith("error")]
 
@@ -46,7 +42,7 @@ def test_a_ball_becomes_a_scene(guidance, monkeypatch, capsys, tmp_path):
     overrides = [f"guidance={guidance}", "steps=5", "densify.every=2", "densify.start=2", f"output_dir={out}"]
     code, said, errors = call(monkeypatch, capsys, "prompt=clown", *overrides)
     assert (code, errors) == (0, [])
-    assert said.startswith("blob (300 Gaussians): 'a random ball' → 'a photo of a clown'")
+    assert said.startswith("blob (300 Gaussians): a random ball → 'a photo of a clown'")
     manifest = json.loads((out / "run.json").read_text())
     assert manifest["steps_done"] == 5 and manifest["input"] == {
         "path": None,
@@ -92,25 +88,24 @@ def test_each_view_hears_its_own_words():
     prior = GaussianPrior(pictures, std=0.3)
     generator = torch.Generator().manual_seed(0)
     ball = blob(count=400, opacity=0.9, generator=generator)
-    scene = SceneOptimizer(ball, rates=LearningRates(means=0, scales=0, quats=0, opacities=0, sh0=0.05))
+    scene = TrainableScene(ball, rates=LearningRates(means=0, scales=0, quats=0, opacities=0, sh0=0.05))
 
     def text(cameras: Cameras) -> dict:
         side = "red" if cameras.positions[0, 0] < 0 else "blue"
         return encode_prompts(prior, target=side, source="", negative="")
 
-    list(
-        edit(
-            scene,
-            views=OrbitViews(find_frame(ball, up="-y"), size, size),
-            renderer=render,
-            prior=prior,
-            guidance=SDS(s=1),
-            text=text,
-            timesteps=Uniform(),
-            num_steps=60,
-            generator=generator,
-        )
+    canvas = SplatCanvas(
+        scene,
+        source=ball,
+        views=OrbitViews(find_frame(ball, up="-y"), size, size),
+        renderer=render,
+        prior=prior,
+        texts=text,
     )
+    steps = distil(
+        canvas, prior=prior, guidance=SDS(s=1), timesteps=Uniform(), num_steps=60, generator=generator
+    )
+    list(steps)
     redness = scene.gaussians.rgb[:, 0] - scene.gaussians.rgb[:, 2]
     left, right = ball.means[:, 0] < -0.7, ball.means[:, 0] > 0.7
     assert redness[left].mean() > 0.2 and redness[right].mean() < -0.2

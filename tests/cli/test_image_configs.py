@@ -6,9 +6,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import gs_ssd.cli.app  # noqa: F401  (registers the resolvers)
+import gs_ssd.session.config  # noqa: F401  (registers the resolvers)
 from gs_ssd.assets import CONFIGS
-from gs_ssd.cli.shorthands import options
+from gs_ssd.session.shorthands import options
 
 CHOICES = [
     (group, name) for group in ("prompt", "diffusion", "guidance", "timesteps") for name in options(group)

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gs_ssd.cli.app import launch
-from scripts import edit_image, generate_image
+from gs_ssd.cli import generate, image
 from tests.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
@@ -33,14 +32,9 @@ def photo(tmp_path) -> Path:
 def call(monkeypatch, capsys):
     """Run a script in this process; returns (exit code, stdout, lines of stderr that are no progress bar)."""
 
-    def run(script, *overrides: str) -> tuple[int, str, list[str]]:
-        name = script.__name__.rpartition(".")[2]
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *overrides])
+    def run(door, *overrides: str) -> tuple[int, str, list[str]]:
         monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-        try:
-            code = launch(script.run, name)
-        except SystemExit as stop:
-            code = stop.code
+        code = door.main(list(overrides))
         out, err = capsys.readouterr()
         return code, out, [line for line in err.splitlines() if line.startswith(("error", "warning"))]
 
@@ -49,7 +43,7 @@ def call(monkeypatch, capsys):
 
 def edit(call, photo, tmp_path, *overrides: str, steps: int = 2):
     return call(
-        edit_image,
+        image,
         f"image={photo}",
         *PROMPTS,
         *TINY,
@@ -120,9 +114,9 @@ BAD = {
     "guidance.w_t=nan": "guidance.w_t=nan must be a finite number",
     "timesteps.ratio_min=low": "timesteps.ratio_min=low must be a number",
     "timesteps.ratio_max=7": "timesteps.ratio_min=0.02 must not exceed timesteps.ratio_max=7",
-    "space=fourier": "space=fourier is none of latents, pixels",
+    "space=fourier": "space=fourier must be one of latents, pixels",
     "stps=3": "no setting is called stps (did you mean steps?)",
-    "steps=null": "steps=None must be a whole number",
+    "steps=null": "steps=null must be a whole number",
     "steps=0": "steps=0 must be a whole number",
     "seed=-1": "seed=-1 must be a whole number of at least 0",
     "rate=-1": "rate=-1 must be a number above 0",
@@ -153,7 +147,7 @@ def test_broken_numbers_exit_with_4_and_keep_what_was_there(call, photo, tmp_pat
 @pytest.mark.parametrize("guidance", ["nfsd", "sds", "vsd"])
 def test_an_image_from_noise(call, tmp_path, guidance):
     code, out, complaints = call(
-        generate_image,
+        generate,
         "prompt.target=a clown",
         f"guidance={guidance}",
         *TINY,
@@ -191,7 +185,7 @@ def test_an_image_from_noise(call, tmp_path, guidance):
 )
 def test_what_cannot_be_generated(call, tmp_path, override, message):
     code, _, complaints = call(
-        generate_image, "prompt.target=a clown", *TINY, "steps=1", f"output_dir={tmp_path / 'out'}", override
+        generate, "prompt.target=a clown", *TINY, "steps=1", f"output_dir={tmp_path / 'out'}", override
     )
     assert code == 2
     assert len(complaints) == 1 and message in complaints[0]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gs_ssd.cli.shorthands import dotted_keys, expand, explain, options
+from gs_ssd.session.shorthands import dotted_keys, expand, explain, options
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
-import gs_ssd.cli.app  # noqa: F401  (registers the resolvers)
+import gs_ssd.session.config  # noqa: F401  (registers the resolvers)
 from gs_ssd.assets import CONFIGS
-from gs_ssd.cli.shorthands import options
+from gs_ssd.session.shorthands import options
 
 TUNED = [name.split("-") for name in options("tuned")]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gs_ssd.edit.anchors import Anchors
-from gs_ssd.edit.trainable import SceneOptimizer
+from gs_ssd.edit.trainable import TrainableScene
 
 
 def test_weights_follow_the_published_generations():
@@ -23,7 +23,7 @@ def test_weights_follow_the_published_generations():
 
 
 def test_zero_right_after_recording(gaussians):
-    scene = SceneOptimizer(gaussians)
+    scene = TrainableScene(gaussians)
     anchors = Anchors(colour=5.0)
     anchors.record(scene)
     assert anchors.add_gradients(scene) == 0
@@ -33,7 +33,7 @@ def test_zero_right_after_recording(gaussians):
 def test_gradient_is_that_of_the_loss(gaussians):
     """Against autograd on the definition, with generations, a mask and every attribute on."""
     editable = torch.arange(len(gaussians)) % 3 > 0
-    scene = SceneOptimizer(gaussians, editable=editable)
+    scene = TrainableScene(gaussians, editable=editable)
     anchors = Anchors(geometry=5.0, colour=2.0, opacity=3.0, scale=4.0)
     anchors.advance()
     anchors.advance()
@@ -62,7 +62,7 @@ def test_degree_zero_scene_has_a_finite_colour_anchor(gaussians):
     """The mean over an empty shN must not become NaN."""
     flat = gaussians.map(lambda value: value)
     flat.shN = flat.shN[:, :0]
-    scene = SceneOptimizer(flat)
+    scene = TrainableScene(flat)
     anchors = Anchors(colour=1.0)
     anchors.record(scene)
     assert anchors.add_gradients(scene) == 0

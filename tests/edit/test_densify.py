@@ -3,10 +3,10 @@
 import torch
 
 from gs_ssd.edit.densify import Densifier, top_percent
-from gs_ssd.edit.trainable import TRAINABLE, SceneOptimizer
+from gs_ssd.edit.trainable import TRAINABLE, TrainableScene
 
 
-def observed(scene: SceneOptimizer, norms: torch.Tensor, visible: torch.Tensor | None = None) -> dict:
+def observed(scene: TrainableScene, norms: torch.Tensor, visible: torch.Tensor | None = None) -> dict:
     means2d = torch.zeros(1, len(norms), 2, requires_grad=True)
     means2d.grad = torch.stack([norms, torch.zeros_like(norms)], dim=-1)[None]
     seen = torch.ones(len(norms), dtype=torch.int32) if visible is None else visible.int()
@@ -22,7 +22,7 @@ def test_top_percent_keeps_the_share_of_the_nonzero():
 
 
 def test_statistic_is_the_mean_over_views_that_see_it(gaussians):
-    scene, densifier = SceneOptimizer(gaussians), Densifier()
+    scene, densifier = TrainableScene(gaussians), Densifier()
     norms = torch.ones(len(gaussians))
     hidden = torch.zeros(len(gaussians), dtype=torch.bool)
     densifier.observe(observed(scene, norms))
@@ -35,7 +35,7 @@ def test_statistic_is_the_mean_over_views_that_see_it(gaussians):
 def test_clones_small_and_splits_large(gaussians):
     gaussians.scales[:] = -7.0
     gaussians.scales[1] = 0.0
-    scene, densifier = SceneOptimizer(gaussians, extent=10.0), Densifier(percent=2 / len(gaussians))
+    scene, densifier = TrainableScene(gaussians, extent=10.0), Densifier(percent=2 / len(gaussians))
     parent = gaussians.means[0].clone()
     norms = torch.full((len(gaussians),), 1e-6)
     norms[:2] = 1.0
@@ -54,7 +54,7 @@ def test_only_editable_gaussians_are_touched(gaussians):
     gaussians.opacities[:] = -9.0  # all of them nearly transparent
     editable = torch.zeros(len(gaussians), dtype=torch.bool)
     editable[:50] = True
-    scene, densifier = SceneOptimizer(gaussians, editable=editable), Densifier(percent=1.0)
+    scene, densifier = TrainableScene(gaussians, editable=editable), Densifier(percent=1.0)
     kept = {name: value[50:].clone() for name, value in gaussians.tensors().items()}
     norms = torch.zeros(len(gaussians))
     norms[50:] = 1.0
@@ -69,13 +69,13 @@ def test_giants_go_only_where_that_is_asked_for(gaussians):
     gaussians.scales[:] = -7.0
     gaussians.scales[3, 1] = 1.0
     for max_size, expected in ((None, 0), (0.05, 1)):
-        scene, densifier = SceneOptimizer(gaussians, extent=10.0), Densifier(max_size=max_size)
+        scene, densifier = TrainableScene(gaussians, extent=10.0), Densifier(max_size=max_size)
         assert densifier.densify(scene) == (0, expected)
         assert (scene.params["scales"].amax() > 0) == (max_size is None)
 
 
 def test_optimizer_still_steps_after_densification(gaussians):
-    scene, densifier = SceneOptimizer(gaussians), Densifier(percent=0.1)
+    scene, densifier = TrainableScene(gaussians), Densifier(percent=0.1)
     for _ in range(3):
         for name in scene.optimizers:
             scene.params[name].grad = torch.ones_like(scene.params[name])

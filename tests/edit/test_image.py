@@ -8,7 +8,8 @@ from torch.testing import assert_close
 
 from gs_ssd.diffusion.gaussian_prior import GaussianPrior
 from gs_ssd.diffusion.timesteps import Linear
-from gs_ssd.edit.image import LatentImage, PixelImage, distil
+from gs_ssd.edit.image import ImageCanvas, LatentImage, PixelImage
+from gs_ssd.edit.loop import distil
 from gs_ssd.errors import NonFiniteError
 from gs_ssd.guidance import DDS, SDS, SSD, Step, encode_prompts
 from gs_ssd.guidance.decomposition import decompose, picture_of
@@ -29,13 +30,10 @@ def text(prior) -> dict:
 def run(image, prior, guidance, text, optimizer, *, num_steps: int = 200, seed: int = 0, z_src=None):
     return list(
         distil(
-            image,
+            ImageCanvas(image, optimizer=optimizer, text=text, z_src=z_src),
             prior=prior,
             guidance=guidance,
-            text=text,
             timesteps=Linear(),
-            optimizer=optimizer,
-            z_src=z_src,
             num_steps=num_steps,
             generator=torch.Generator().manual_seed(seed),
         )

@@ -9,8 +9,9 @@ from gs_ssd.diffusion.gaussian_prior import GaussianPrior
 from gs_ssd.diffusion.timesteps import Linear
 from gs_ssd.edit.anchors import Anchors
 from gs_ssd.edit.densify import Densifier
-from gs_ssd.edit.loop import NonFiniteError, SourceViews, edit
-from gs_ssd.edit.trainable import LearningRates, SceneOptimizer
+from gs_ssd.edit.loop import NonFiniteError, distil
+from gs_ssd.edit.splats import SourceViews, SplatCanvas
+from gs_ssd.edit.trainable import LearningRates, TrainableScene
 from gs_ssd.guidance import SSD, encode_prompts
 from gs_ssd.render import render
 from gs_ssd.scene import FixedViews, OrbitViews, find_frame
@@ -26,21 +27,26 @@ def prior() -> GaussianPrior:
     return GaussianPrior({"": grey, "grey": grey, "red": red}, std=0.3)
 
 
-def steps(scene: SceneOptimizer, gaussians, *, num_steps=30, source_prior=None, **kwargs):
+def steps(scene: TrainableScene, gaussians, *, num_steps=30, source_prior=None, **kwargs):
     source_prior = source_prior or prior()
     generator = torch.Generator().manual_seed(0)
     cameras, _ = OrbitViews(find_frame(gaussians), SIZE, SIZE).sample(8, generator)
-    return edit(
+    canvas = SplatCanvas(
         scene,
+        source=gaussians.clone(),
         views=FixedViews(cameras),
         renderer=partial(render, background=GREY),
         prior=source_prior,
+        texts=encode_prompts(source_prior, target="red", source="grey"),
+        **kwargs,
+    )
+    return distil(
+        canvas,
+        prior=source_prior,
         guidance=SSD(),
-        text=encode_prompts(source_prior, target="red", source="grey"),
         timesteps=Linear(),
         num_steps=num_steps,
         generator=generator,
-        **kwargs,
     )
 
 
@@ -49,7 +55,7 @@ def redness(gaussians) -> torch.Tensor:
 
 
 def test_an_edit_moves_towards_the_target(gaussians):
-    scene = SceneOptimizer(gaussians, rates=LearningRates(sh0=0.05))
+    scene = TrainableScene(gaussians, rates=LearningRates(sh0=0.05))
     reports = list(steps(scene, gaussians, views_per_step=2, anchors=Anchors()))
     assert redness(scene.gaussians).mean() > redness(gaussians).mean() + 0.1
     assert [report.t for report in reports] == sorted((report.t for report in reports), reverse=True)
@@ -58,7 +64,7 @@ def test_an_edit_moves_towards_the_target(gaussians):
 
 def test_gaussians_outside_the_mask_stay_byte_exact_through_densification(gaussians):
     editable = gaussians.means[:, 0] > 0
-    scene = SceneOptimizer(gaussians, editable=editable, extent=2.0)
+    scene = TrainableScene(gaussians, editable=editable, extent=2.0)
     densifier = Densifier(every=5, start=5, percent=0.1)
     list(steps(scene, gaussians, num_steps=16, anchors=Anchors(), densifier=densifier))
     kept = ~scene.params["editable"]
@@ -71,7 +77,7 @@ def test_the_prior_gets_no_gradient_and_the_source_stays(gaussians):
     source_prior = prior()
     source_prior.means.requires_grad_()
     original = gaussians.clone()
-    list(steps(SceneOptimizer(gaussians), gaussians, num_steps=2, source_prior=source_prior))
+    list(steps(TrainableScene(gaussians), gaussians, num_steps=2, source_prior=source_prior))
     assert source_prior.means.grad is None
     for name, value in original.tensors().items():
         assert torch.equal(gaussians.tensors()[name], value)
@@ -86,7 +92,7 @@ def test_a_non_finite_gradient_stops_before_the_scene_moves(gaussians):
             return super().predict_noise(z_t, t, text, image) * (float("nan") if self.calls == 3 else 1)
 
     broken = Broken({"": prior().means[0], "grey": prior().means[1], "red": prior().means[2]}, std=0.3)
-    scene = SceneOptimizer(gaussians)
+    scene = TrainableScene(gaussians)
     run = steps(scene, gaussians, source_prior=broken)
     next(run), next(run)
     good = scene.gaussians.clone()

@@ -16,7 +16,6 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 import train
 from gs_ssd.assets import CONFIGS, DATA, ROOT
-from gs_ssd.cli.shorthands import options
 from gs_ssd.errors import UserError
 from gs_ssd.evaluation.images import measures
 from gs_ssd.evaluation.runs import Case, compose_resolved, plan
@@ -29,6 +28,7 @@ from gs_ssd.evaluation.tables import (
     variant_table,
 )
 from gs_ssd.scene import find_frame, orbit, save_gaussians
+from gs_ssd.session.shorthands import options
 from scripts.evaluate import (
     FOLDER,
     best_rates,

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from gs_ssd.cli.shorthands import options
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-import gs_ssd.cli.app  # noqa: F401  (registers the resolvers)
+import gs_ssd.session.config  # noqa: F401  (registers the resolvers)
 from gs_ssd.assets import CONFIGS
 from gs_ssd.diffusion.tiny import tiny_prior
 from gs_ssd.guidance import Step, encode_prompts
+from gs_ssd.session.shorthands import options
 
 # config, settings → images per call of the network, for one view; t = 501 but where it is named
 COSTS = {

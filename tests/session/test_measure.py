@@ -1,0 +1,41 @@
+"""What an edit is measured from, and when a number is left out."""
+
+import pytest
+import torch
+
+from gs_ssd.errors import UserError
+from gs_ssd.scene import find_frame, orbit
+from gs_ssd.scene.scene import Scene
+from gs_ssd.scene.views import azimuths
+from gs_ssd.session.measure import Measures
+from tests.synthetic import random_gaussians
+
+
+def test_results_are_judged_from_the_users_cameras():
+    """A forward-facing capture has no back to look at."""
+    gaussians = random_gaussians(400)
+    cameras = orbit(find_frame(gaussians), 60, width=96, height=80)[:30]
+    scene = Scene.of(gaussians, cameras=cameras)
+    measures = Measures(views=20, size=48, compat=True)
+    views = measures.cameras(scene)
+    assert (len(views), views.width, views.height) == (20, 48, 48)
+    distances = torch.cdist(views.positions, cameras.positions)
+    nearest = distances.argmin(dim=1)
+    assert distances.amin(dim=1).max() < 0.01 and (nearest.diff() > 0).all()  # distinct, in their order
+    assert nearest.tolist() != list(range(20))
+    assert torch.equal(views.viewmats, measures.cameras(scene).viewmats)
+    with pytest.raises(UserError, match=r"needs 20 views, here are 12; .* set metrics\.compat=false"):
+        measures.cameras(Scene.of(gaussians, cameras=cameras[:12]))
+
+
+def test_without_cameras_results_are_judged_from_random_views_all_around():
+    ranges = {"elevation_degrees": [-10.0, 20.0], "front_azimuth_degrees": 90.0, "count": 96}
+    scene = Scene.of(random_gaussians(400), views=ranges)
+    views = Measures(views=20, size=48, compat=True).cameras(scene)
+    assert (len(views), views.width, views.height) == (20, 48, 48)
+    steps = azimuths(scene.frame, views.positions).diff() % 360
+    assert 0 < steps.min() < 12 and 24 < steps.max() < 36  # 18 on average, in order around the scene
+    again, other = (Measures(views=20, size=48, seed=seed).cameras(scene) for seed in (0, 1))
+    assert torch.equal(views.viewmats, again.viewmats) and not torch.equal(views.viewmats, other.viewmats)
+    with pytest.raises(UserError, match=r"needs 20 views, here are 12; set metrics\.views=20"):
+        Measures(views=12, compat=True).cameras(scene)
