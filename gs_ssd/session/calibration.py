@@ -52,7 +52,7 @@ def rows() -> Iterator[Row]:
 
     weights = {"w_e": 1.5, "w_id": 0.15}
     why = "its text directions are rough: the published 5.5 and 0.075 over-saturate"
-    for canvas in ("scene", "blob", "image"):
+    for canvas in ("scene", "image"):
         for method, place in (("ssd", "guidance"), ("ssd_cds", "guidance.score")):
             settings = {f"{place}.{name}": value for name, value in weights.items()}
             yield Row(why, settings, prior="embedded", canvas=canvas, method=method)

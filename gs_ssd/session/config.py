@@ -274,7 +274,6 @@ def videos_of(cfg: DictConfig, scene: Scene) -> Videos:
 def scene_edit(cfg: DictConfig) -> SceneEdit:
     """The edit of a scene that the settings describe."""
     import torch
-    from hydra.utils import instantiate
 
     from gs_ssd.checks import whole
     from gs_ssd.session.edit import SceneEdit
@@ -292,7 +291,7 @@ def scene_edit(cfg: DictConfig) -> SceneEdit:
     return SceneEdit(
         scene,
         Prompts(source, cfg.prompt.target, cfg.prompt.negative),
-        prior=lambda: instantiate(cfg.diffusion, device=device),
+        prior=lambda: build(cfg, "diffusion", device=device),
         **parts,
         betas=cfg.optimizer.betas,
         clamp_colours=cfg.optimizer.clamp_colours,
@@ -306,8 +305,6 @@ def scene_edit(cfg: DictConfig) -> SceneEdit:
 
 def image_edit(cfg: DictConfig) -> ImageEdit:
     """The edit of a picture that the settings describe, or the making of one (`generate_image`)."""
-    from hydra.utils import instantiate
-
     from gs_ssd.session.image import ImageEdit
     from gs_ssd.session.prompts import Prompts
 
@@ -318,7 +315,7 @@ def image_edit(cfg: DictConfig) -> ImageEdit:
     return ImageEdit(
         None if making else cfg.image,
         Prompts(None if making else cfg.prompt.source or "", cfg.prompt.target, cfg.prompt.negative),
-        prior=lambda: instantiate(cfg.diffusion, device=device),
+        prior=lambda: build(cfg, "diffusion", device=device),
         guidance=build(cfg, "guidance"),
         timesteps=build(cfg, "timesteps"),
         rate=cfg.rate,

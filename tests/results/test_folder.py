@@ -35,7 +35,7 @@ def test_a_start_leaves_an_earlier_run_alone(tmp_path):
 def test_new_results_replace_all_of_an_earlier_run_and_nothing_else(tmp_path):
     for name in (*FILES, "notes.txt"):
         (tmp_path / name).write_text("old")
-    results(tmp_path, manifest={"seed": 1})
+    results(tmp_path, manifest=lambda: {"seed": 1})
     files = {path.name for path in tmp_path.iterdir()}
     assert files & {"metrics.json", "loss.png", "progress.png"} == set()
     assert (tmp_path / "notes.txt").read_text() == "old"
@@ -44,7 +44,7 @@ def test_new_results_replace_all_of_an_earlier_run_and_nothing_else(tmp_path):
 
 
 def test_a_run_that_is_cut_short_leaves_no_file_of_the_older_one_and_no_manifest(tmp_path, monkeypatch):
-    results(tmp_path, manifest={}, metrics={"a": 1})
+    results(tmp_path, manifest=lambda: {}, metrics=lambda: {"a": 1})
 
     def killed(*_, **__):
         raise KeyboardInterrupt
@@ -52,14 +52,14 @@ def test_a_run_that_is_cut_short_leaves_no_file_of_the_older_one_and_no_manifest
     monkeypatch.setattr("gs_ssd.results.scene.contact_sheet", killed)
     old = (tmp_path / "edited.ply").read_bytes()
     with pytest.raises(KeyboardInterrupt):
-        results(tmp_path, seed=2, manifest={}, metrics={"a": 2})
+        results(tmp_path, seed=2, manifest=lambda: {}, metrics=lambda: {"a": 2})
     files = {path.name for path in tmp_path.iterdir()}
     assert files == {"edited.ply", "cameras.json", "turntable.mp4", "before_after.mp4"}
     assert (tmp_path / "edited.ply").read_bytes() != old
 
 
 def test_a_scene_that_cant_be_written_leaves_the_older_run_whole(tmp_path, monkeypatch):
-    results(tmp_path, manifest={})
+    results(tmp_path, manifest=lambda: {})
     old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(*_):
@@ -67,7 +67,7 @@ def test_a_scene_that_cant_be_written_leaves_the_older_run_whole(tmp_path, monke
 
     monkeypatch.setattr("gs_ssd.results.scene.save_gaussians", full)
     with pytest.raises(UserError, match="no space"):
-        results(tmp_path, seed=2, manifest={})
+        results(tmp_path, seed=2, manifest=lambda: {})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old
 
 
