@@ -115,7 +115,7 @@ def plan(
     these alone: composing every pair would take minutes. Raises UserError for settings that `train.py` doesn't know.
     """
     for variant, overrides in variants.items():
-        if bad := [o for o in overrides if re.match(r"\+*(scene|prompt|experiment)\b", o)]:
+        if bad := [o for o in overrides if re.match(r"\+*(scene|prompt|preset)\b", o)]:
             raise UserError(
                 f"variant {variant} sets {bad[0]}; a variant can't choose the scene or the prompt"
             )

@@ -12,8 +12,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -175,7 +174,7 @@ def _check_numbers(settings: DictConfig, path: str) -> None:
     from hydra.utils import get_object
 
     try:
-        declared = inspect.signature(get_object(settings._target_), eval_str=True).parameters
+        declared = inspect.signature(get_object(settings._target_)).parameters
     except (ImportError, ValueError, TypeError) as error:
         raise UserError(f"{path}._target_={settings._target_}: there is nothing of this name") from error
     for name in map(str, settings):
@@ -187,14 +186,16 @@ def _check_numbers(settings: DictConfig, path: str) -> None:
 
 
 def _check_number(name: str, value: Any, kind: Any) -> None:
-    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    numbers = [k for k in kinds if k in (int, float)]
-    if kind is bool and not isinstance(value, bool):
+    """Raise UserError unless `value` is what the annotation `kind` says of numbers, truths and None."""
+    words = kind if isinstance(kind, str) else str(getattr(kind, "__name__", kind))
+    kinds = {word.strip() for word in words.split("|")}
+    if kinds == {"bool"} and not isinstance(value, bool):
         raise UserError(f"{name}={value} must be true or false")
-    if not numbers or (value is None and NoneType in kinds):
+    if not kinds & {"int", "float"} or (value is None and "None" in kinds):
         return
-    if isinstance(value, bool) or not isinstance(value, int | float if float in numbers else int):
-        raise UserError(f"{name}={value} must be a {'' if float in numbers else 'whole '}number")
+    real = "float" in kinds
+    if isinstance(value, bool) or not isinstance(value, int | float if real else int):
+        raise UserError(f"{name}={value} must be a {'' if real else 'whole '}number")
     if not math.isfinite(value):
         raise UserError(f"{name}={value} must be a finite number")
 

@@ -99,13 +99,14 @@ class ImageEdit(Run):
 
         self.prompts, self.source = prompts, None if isinstance(image, Tensor | None) else Path(image)
         generator = torch.Generator().manual_seed(seed)
+        rgb = self._rgb(image, prior, size)
         negative = prompts.negative if prompts.negative is not None else guidance.negative_prompt
         self.text = encode_prompts(
             prior, target=prompts.target, source=prompts.source or "", negative=negative
         )
-        rgb = self._rgb(image, prior, size)
         canvas = self._from_noise(prior, rgb, generator) if making else self._from_picture(prior, rgb)
-        self.before = self.image.picture()
+        self.start = self.image.picture()
+        self.before = self.start if making else rgb
         super().__init__(
             canvas,
             prior=prior,
@@ -177,6 +178,7 @@ class ImageEdit(Run):
             prompts=self.prompts,
             source=self.source,
             before=self.before,
+            start=self.start,
             after=self.picture,
             reports=list(self.reports),
             num_steps=self.num_steps,
@@ -231,11 +233,15 @@ class ImageEdit(Run):
 
 @dataclass
 class ImageResult:
-    """Before and after, [1, H, W, 3] in [0, 1], with the reports of the steps done of `num_steps`."""
+    """Before and after, [1, H, W, 3] in [0, 1], with the reports of the steps done of `num_steps`.
+
+    `start` is the source as the autoencoder gives it back, where the latents are edited.
+    """
 
     prompts: Prompts
     source: Path | None
     before: Tensor
+    start: Tensor
     after: Tensor
     reports: list[StepReport]
     num_steps: int
@@ -248,7 +254,7 @@ class ImageResult:
     @property
     def change(self) -> float:
         """Mean absolute change of a channel."""
-        return float((self.after - self.before).abs().mean())
+        return float((self.after - self.start).abs().mean())
 
     def save(
         self,

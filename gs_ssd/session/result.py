@@ -107,6 +107,7 @@ class EditResult:
             videos=(videos or self.videos()).to(self.before.device),
             reports=self.reports,
             labels=(self.origin_words, self.prompts.target),
+            cameras=self.scene.cameras,
             origin=self.origin,
             metrics=lambda: self.metrics,
             manifest=lambda: self.manifest(command, config),

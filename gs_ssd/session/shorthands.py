@@ -7,7 +7,7 @@ The short forms a user would guess:
     prompt.target="..."      prompt=custom prompt.target="..."
     diffusion=my/folder      diffusion=folder diffusion.path=my/folder
     diffusion=auto           Stable Diffusion 2.1-base on CUDA, the embedded prior otherwise
-    preset=quick             the settings in configs/preset/quick.yaml, before what is typed
+    preset=quick             the settings in configs/presets/quick.yaml, before what is typed
 
 Nothing here imports torch: a mistyped word is answered at once.
 """
@@ -46,14 +46,20 @@ NO_NAME = re.compile(r"(null|true|false|nan|inf|[-+]?\.?\d[\d._e+-]*|[\[{].*)?",
 
 
 def options(group: str) -> list[str]:
-    """The choices of a config group."""
-    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+    """The choices of a config group, or of the presets."""
+    folder = (
+        "presets" if group == "preset" else group
+    )  # a group of Hydra's can't share its name with a setting
+    return sorted(path.stem for path in (CONFIGS / folder).glob("*.yaml"))
 
 
 def quoted(value: str) -> str:
     """A value as Hydra's grammar takes any text, literally: "${" is no reference to anything."""
-    value = value.strip("\"'").replace("\\", "\\\\").replace("'", "\\'")
-    return "'" + value.replace("${", "\\${") + "'"
+    value = value.strip("\"'")
+    # A backslash stands for itself but before a quote, a reference and the end.
+    value = re.sub(r"(\\*)(\$\{)", lambda found: 2 * found[1] + "\\" + found[2], value)
+    value = re.sub(r"(\\*)'", lambda found: 2 * found[1] + "\\'", value)
+    return "'" + re.sub(r"(\\+)$", lambda found: 2 * found[1], value) + "'"
 
 
 def chosen(overrides: Sequence[str], key: str) -> str | None:
@@ -105,7 +111,7 @@ def _check_form(override: str, key: str, equals: str) -> None:
 
 
 def preset_overrides(name: str | None) -> list[str]:
-    """The settings of configs/preset/<name>.yaml as overrides; raises UserError for an unknown preset."""
+    """The settings of configs/presets/<name>.yaml as overrides; raises UserError for an unknown preset."""
     if name in (None, "null"):
         return []
     if name not in options("preset"):
@@ -113,7 +119,7 @@ def preset_overrides(name: str | None) -> list[str]:
         raise UserError(
             f"no preset is called {name!r}{nearest(str(name), known)}; there are: {', '.join(known)}"
         )
-    content = yaml.safe_load((CONFIGS / "preset" / f"{name}.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load((CONFIGS / "presets" / f"{name}.yaml").read_text(encoding="utf-8"))
     return as_overrides(_flat(content))
 
 

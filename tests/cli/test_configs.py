@@ -14,7 +14,7 @@ from gs_ssd.session.shorthands import options
 
 CHOICES = [
     (group, name)
-    for group in ("scene", "prompt", "diffusion", "guidance", "timesteps", "render", "experiment")
+    for group in ("scene", "prompt", "diffusion", "guidance", "timesteps", "render")
     for name in options(group)
 ]
 
@@ -31,8 +31,7 @@ def test_choice_composes(group, name):
         ("prompt", "custom"): ["prompt.target=x"],
         ("diffusion", "folder"): ["diffusion.path=x"],
     }.get((group, name), [])
-    choice = f"+{group}={name}" if group == "experiment" and name == "" else f"{group}={name}"
-    cfg = composed(choice, *extra)
+    cfg = composed(f"{group}={name}", *extra)
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 

@@ -60,8 +60,8 @@ def test_a_ball_becomes_a_scene(guidance, monkeypatch, capsys, tmp_path):
         ("guidance=csd", "guidance=csd edits what is there"),
         ("diffusion=tiny_ip2p", "edits an image, and there is none"),
         ("prompt.target=", "prompt.target is empty"),
-        ("scene.start.count=2", "a blob of 2 Gaussians is too small"),
-        ("scene.start.radius=-1", "needs radius > 0"),
+        ("scene.start.count=2", "count=2 must be a whole number from 4"),
+        ("scene.start.radius=-1", "radius=-1 must be a number above 0"),
         ("scene.start.count=many", "scene.start.count=many must be a whole number"),
     ],
 )

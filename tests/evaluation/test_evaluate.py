@@ -14,11 +14,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-import train
 from gs_ssd.assets import CONFIGS, DATA, ROOT
 from gs_ssd.errors import UserError
 from gs_ssd.evaluation.images import measures
-from gs_ssd.evaluation.runs import Case, compose_resolved, plan
+from gs_ssd.evaluation.runs import Case, compose_resolved, execute, plan
 from gs_ssd.evaluation.tables import (
     colour_rates,
     pictures,
@@ -258,7 +257,7 @@ def test_the_reported_evaluations_are_those_of_the_network(settings, count, ball
     (run,) = plan({"x": settings}, [ball_case(ball)], rates={"x": [1.0]}, common=FAST, folder=tmp_path)
     hook = register_module_forward_pre_hook(count_batch)
     try:
-        assert train.run(OmegaConf.create(run.config)) == 0
+        execute(run)
     finally:
         hook.remove()
     assert batches == [count] * 2  # one call per step
@@ -350,7 +349,7 @@ BAD_2D = {
     "pie_bench=3": "pie_bench=3 is not limit, clip",
     "overrides=[steps=abc]": "steps=abc must be a whole number",
     "overrides=[rate=-1]": "rate=-1 must be a number above 0",
-    "overrides=[seed=-1]": "seed=-1 must be a whole number of at least 0",
+    "overrides=[seed=-1]": "seed=-1 must be a whole number",
     "overrides=[stepp=3]": "no setting is called stepp",
     "overrides=[space=pixels]": "space=pixels is of no use in a 2D experiment, which takes: diffusion",
     "overrides=[prompt.negative=ugly]": "prompt.negative=ugly is of no use in a 2D experiment",

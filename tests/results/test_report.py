@@ -114,7 +114,9 @@ def test_it_says_what_was_done(tmp_path):
 
 def test_words_of_the_user_stay_words(tmp_path):
     manifest = {"command": ["train.py", HOSTILE], "config": {HOSTILE: HOSTILE, "prompt": {HOSTILE: HOSTILE}}}
-    before = results(tmp_path / "a", ball(), ball(1), manifest=lambda: {"config": {"x": "y", "prompt": {"z": "w"}}})
+    before = results(
+        tmp_path / "a", ball(), ball(1), manifest=lambda: {"config": {"x": "y", "prompt": {"z": "w"}}}
+    )
     text = results(tmp_path / "b", ball(), ball(1), labels=(HOSTILE, HOSTILE), manifest=manifest)
     assert HOSTILE not in text and "{{ 7*7 }}" in text
     assert Page(text).tags.count("script") == Page(before).tags.count("script")
@@ -231,7 +233,13 @@ def test_a_contact_sheet_links_every_run(tmp_path):
     runs = [tmp_path / "sweep" / f"run {i} ü" for i in range(3)]
     for i, run in enumerate(runs[:2]):
         config = {"seed": i, "steps": 30, "output_dir": str(run), "scene": {"name": "ball"}}
-        results(run, ball(), ball(1), manifest=lambda: {"config": config}, metrics=lambda: {"clip_direction": 0.1 * i})
+        results(
+            run,
+            ball(),
+            ball(1),
+            manifest=lambda config=config: {"config": config},
+            metrics=lambda i=i: {"clip_direction": 0.1 * i},
+        )
     (runs[1] / "before_after.mp4").write_bytes(b"cut short")
     page = write_contact_sheet(tmp_path / "sweep", runs)
     text = page.read_text()
