@@ -4,7 +4,7 @@ The published numbers are the defaults of the classes and of `configs/`; a row h
 else was found to suit better, and says why. Rows apply in order, so a later one wins; a user's own value wins over all.
 The API and the command line read the same table.
 
-    prior    family of the prior (`family`): embedded, sd, ip2p, tiny; "" for any
+    prior    family of the prior (`family`): embedded, tiny or one of PHOTOS; "" for any
     canvas   scene (a scene is edited), blob (made from nothing), image (edited), noise (an image made); "" for any
     method   of the guidance, by its choice in `configs/guidance`; "" for any
     rule     of the timesteps, by its choice in `configs/timesteps`; "" for any
@@ -19,6 +19,8 @@ from typing import Any
 from gs_ssd.assets import DATA
 
 CLIP_L = "openai/clip-vit-large-patch14"
+# The families that know photographs.
+PHOTOS = ("sd", "ip2p", "sdxl", "sd3", "flux", "flux2", "z_image", "pixart")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def rows() -> Iterator[Row]:
     photos = {"metrics.clip": CLIP_L, "metrics.size": 224}
     for canvas in ("scene", "blob"):
         yield Row("the judge that knows the sample scenes", judge, prior="embedded", canvas=canvas)
-        for prior in ("sd", "ip2p"):
+        for prior in PHOTOS:
             yield Row("the judge of the published tables", photos, prior=prior, canvas=canvas)
 
     for rule in ("linear", "uniform"):

@@ -45,8 +45,6 @@ SAMPLE: dict[str, Any] = {
     "ball_views": samples.VIEWS | {"count": None},
     "view_words": samples.VIEW_WORDS,
 }
-FAMILIES = {"embedded": "embedded", "sd15": "sd", "sd21": "sd", "ip2p": "ip2p"}  # by the choice of diffusion
-RULES = ("linear", "uniform")
 
 
 def _sample(name: str) -> Any:
@@ -106,8 +104,8 @@ def settled(overrides: Sequence[str], door: str, *, cuda: bool) -> list[str]:
 
 def family(choice: str, path: str | None) -> str:
     """The calibration's name for a prior: a folder's is read off its model_index.json."""
-    if choice in FAMILIES or path is None:
-        return FAMILIES.get(choice, "tiny")
+    if choice != "folder" or path is None:
+        return choice if choice in ("embedded", "ip2p") else "tiny" if choice.startswith("tiny") else "sd"
     index = Path(path.strip("'")).expanduser() / "model_index.json"
     try:
         kind = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name", ""))

@@ -20,7 +20,7 @@ def choose(canvas: str, diffusion: str, guidance: str, *typed: str):
 def test_every_row_belongs_to_choices_that_exist_and_sets_what_exists(row):
     assert row.why
     assert row.canvas in ("", *DOORS) and row.rule in ("", *options("timesteps"))
-    prior = {"sd": "sd21", "": "embedded"}.get(row.prior, row.prior)
+    prior = {"sd": "sd21", "": "embedded", "sd3": "sd35"}.get(row.prior, row.prior)
     method = row.method or ("nfsd" if row.canvas in ("blob", "noise") else "ssd")
     cfg = choose(row.canvas or "scene", prior, method, f"timesteps={row.rule or 'linear'}")
     for name, value in row.settings.items():
