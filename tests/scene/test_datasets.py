@@ -13,7 +13,7 @@ import torch
 from gs_ssd.errors import UserError
 from gs_ssd.scene import find_frame, orbit
 from gs_ssd.scene.cameras import Cameras, intrinsics, look_at
-from gs_ssd.scene.datasets import load_cameras, visible_cameras
+from gs_ssd.scene.datasets import load_cameras, save_cameras, visible_cameras
 from tests.scene.layouts import colmap_text, transforms
 from tests.synthetic import random_gaussians
 
@@ -248,3 +248,20 @@ def test_image_with_an_unknown_camera(tmp_path):
     colmap_text(tmp_path, ["1 PINHOLE 640 480 500 500 320 240"], ["1 1 0 0 0 0 0 0 7 a.png"])
     with pytest.raises(UserError, match="has camera 7, which"):
         load_cameras(tmp_path)
+
+
+def test_cameras_json_round_trip(tmp_path):
+    save_cameras(KNOWN, tmp_path / "cameras.json")
+    assert_same(load_cameras(tmp_path / "cameras.json"), KNOWN)
+    entry = json.loads((tmp_path / "cameras.json").read_text())[2]
+    # The original code's own keys, in its order; its rotation's columns are the camera's axes in the world.
+    assert list(entry) == ["id", "img_name", "width", "height", "position", "rotation", "fy", "fx"]
+    assert np.allclose(entry["position"], KNOWN.positions[2].numpy(), atol=1e-5)
+    assert np.allclose(np.array(entry["rotation"]).T, KNOWN.viewmats[2, :3, :3].numpy(), atol=1e-5)
+
+
+def test_cameras_json_keeps_a_principal_point_off_centre(tmp_path):
+    shifted = Cameras(KNOWN.viewmats, KNOWN.Ks.clone(), WIDTH, HEIGHT)
+    shifted.Ks[:, 0, 2] += 17
+    save_cameras(shifted, tmp_path / "cameras.json")
+    assert_same(load_cameras(tmp_path / "cameras.json"), shifted)

@@ -1,0 +1,94 @@
+"""Other tools read what we write, and we read what they write: PlayCanvas' splat-transform, value by value.
+
+Runs where Node and `npm install --global @playcanvas/splat-transform@2.7.1` (or a folder of it on PATH) are.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial import cKDTree
+
+from gs_ssd.scene import Gaussians, load_gaussians, save_gaussians
+from gs_ssd.scene.formats import spz
+from tests.synthetic import random_gaussians
+
+TOOL = shutil.which("splat-transform")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(TOOL is None, reason="splat-transform (npm) is not installed"),
+]
+# Two readers of the same bytes may differ by float32 rounding only.
+EXACT = {"means": 2e-6, "scales": 1e-5, "sh0": 1e-5, "shN": 1e-5}
+
+
+def transform(*arguments: object) -> None:
+    command = [TOOL, "--quiet", "--overwrite", "--gpu", "cpu", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def unit(gaussians: Gaussians) -> torch.Tensor:
+    return torch.nn.functional.normalize(gaussians.quats, dim=-1)
+
+
+def assert_same(got: Gaussians, want: Gaussians, tolerances: dict[str, float], alpha: float = 1e-5) -> None:
+    assert len(got) == len(want) and got.sh_degree == want.sh_degree
+    for name, tolerance in tolerances.items():
+        torch.testing.assert_close(getattr(got, name), getattr(want, name), atol=tolerance, rtol=0)
+    torch.testing.assert_close(got.opacities.sigmoid(), want.opacities.sigmoid(), atol=alpha, rtol=0)
+    assert (unit(got) * unit(want)).sum(dim=-1).abs().min() > 0.9999
+
+
+def sorted_like(got: Gaussians, want: Gaussians) -> Gaussians:
+    """`got` in the order of `want`, by position."""
+    _, index = cKDTree(got.means.numpy()).query(want.means.numpy())
+    assert len(np.unique(index)) == len(want)
+    return got[torch.from_numpy(index)]
+
+
+def written(gaussians: Gaussians, path, **options) -> Gaussians:
+    """Save, and give back what our own reader makes of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if options:
+            spz.write(gaussians, path, **options)
+        else:
+            save_gaussians(gaussians, path)
+    return load_gaussians(path)
+
+
+@pytest.mark.parametrize("degree", [0, 3])
+@pytest.mark.parametrize("kind", ["a.ply", "a.compressed.ply", "a.splat", "v3.spz", "v4.spz", "a.sog"])
+def test_it_reads_what_we_write(tmp_path, kind, degree):
+    if kind.endswith(".sog"):
+        pytest.importorskip("gaussforge")
+    gaussians = random_gaussians(500, sh_degree=0 if kind == "a.splat" else degree)
+    options = {"version": int(kind[1])} if kind.endswith(".spz") else {}
+    ours = written(gaussians, tmp_path / kind, **options)
+    transform(tmp_path / kind, tmp_path / "back.ply")
+    theirs = load_gaussians(tmp_path / "back.ply")
+    if kind == "a.splat":
+        theirs = replace(theirs, shN=theirs.shN[:, :0])
+    assert_same(theirs, ours, EXACT, alpha=1e-4)
+
+
+@pytest.mark.parametrize("degree", [0, 3])
+@pytest.mark.parametrize("kind", ["a.compressed.ply", "a.spz", "v3.spz", "a.sog"])
+def test_we_read_what_it_writes(tmp_path, kind, degree):
+    """Its own round trip is the oracle: what it reads of its file, we read, too."""
+    save_gaussians(random_gaussians(500, sh_degree=degree), tmp_path / "in.ply")
+    options = ["--spz-version", 3] if kind == "v3.spz" else []
+    transform(tmp_path / "in.ply", tmp_path / kind, *options)
+    transform(tmp_path / kind, tmp_path / "back.ply")
+    theirs, ours = load_gaussians(tmp_path / "back.ply"), load_gaussians(tmp_path / kind)
+    assert_same(ours, theirs, EXACT, alpha=1e-4)
+    original = load_gaussians(tmp_path / "in.ply")
+    loose = {"means": 2e-3, "scales": 0.1, "sh0": 0.1}
+    assert_same(sorted_like(ours, original), original, loose, alpha=0.01) if degree == 0 else None
