@@ -1,11 +1,11 @@
 """An edit at half its strength: between the source and the edit, and a little beyond.
 
-`origin` [N_after] holds, for each edited Gaussian, the index of the source Gaussian that it descends from. Densification
-clones, splits and removes, so three kinds of Gaussians meet at strength s:
+`origin` [N_after] holds, for each edited Gaussian, the index of the source Gaussian that it descends from.
+Densification clones, splits and removes, so three kinds of Gaussians meet at strength s:
 
-    survivors   the first descendant of each source Gaussian: every parameter goes from the source's (s = 0) to the edit's
-                (s = 1), and on along the same line beyond 1. Scales and opacities are stored as logarithms and logits
-                and are interpolated so; rotations are interpolated along the shorter arc and normalised
+    survivors   the first descendant of each source Gaussian: every parameter goes from the source's (s = 0) to the
+                edit's (s = 1), and on along the same line beyond 1. Scales and opacities are stored as logarithms and
+                logits and are interpolated so; rotations are interpolated along the shorter arc and normalised
     new ones    its further descendants: they grow out of their ancestor's place and shape and fade in, α = s α_after
     removed     source Gaussians without a descendant: they stay where they are and fade out, α = (1 − s) α_before
 
@@ -14,13 +14,22 @@ Beyond 1 only the survivors go on; the new ones stay as the edit has them, and t
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gs_ssd.checks import number
 from gs_ssd.errors import UserError
+from gs_ssd.files import atomic_path, sha256
+from gs_ssd.results.folder import FILES, MANIFEST
+from gs_ssd.scene import load_gaussians, save_gaussians
 from gs_ssd.scene.gaussians import SH_C0, TENSORS, Gaussians
 
 STRONGEST = 1.5
@@ -62,13 +71,84 @@ def blend(before: Gaussians, after: Gaussians, origin: Tensor, strength: float) 
     return mixed
 
 
+def blend_run(
+    run: str | os.PathLike,
+    strength: float,
+    *,
+    source: str | os.PathLike | None = None,
+    output: str | os.PathLike | None = None,
+) -> Path:
+    """Blend the source and the edit of a finished run; returns the file that is written.
+
+    At strength 0 it is the source's file byte by byte, at 1 the edit's, where the suffix is theirs.
+
+    Args:
+        run: the run's folder.
+        source: the scene that was edited, where it no longer lies where the run found it.
+        output: in any format that can be written; None: blend_<strength>.ply in the run's folder.
+
+    Raises UserError for a folder that is no run, a source that has changed, and an output that would replace either.
+    """
+    strength = number("strength", strength, least=0, most=STRONGEST)
+    folder = Path(run).expanduser()
+    before, after = _source_of(folder, source), folder / "edited.ply"
+    target = folder / f"blend_{strength:g}.ply" if output is None else Path(output).expanduser()
+    if any(target.exists() and target.samefile(file) for file in (before, *_present(folder))):
+        raise UserError(f"output={target} would overwrite the run's own file; choose another name")
+    for whole, file in ((0, before), (1, after)):
+        if strength == whole and target.suffix.lower() == file.suffix.lower():
+            with atomic_path(target) as temporary:
+                shutil.copyfile(file, temporary)
+            return target
+    origin = _origin_of(folder)
+    save_gaussians(blend(load_gaussians(before), load_gaussians(after), origin, strength), target)
+    return target
+
+
+def _present(folder: Path) -> list[Path]:
+    return [folder / name for name in FILES if (folder / name).exists()]
+
+
+def _source_of(folder: Path, source: str | os.PathLike | None) -> Path:
+    """The file that the run in `folder` edited, unchanged since."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        said, digest = manifest["input"]["path"], manifest["input"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"run={folder} holds no finished edit (no {MANIFEST} that names its input); give a folder that "
+            "gs-ssd edit has written"
+        ) from error
+    if digest is None:
+        raise UserError(f"run={folder} was made from nothing, so there is no source to blend with")
+    path = Path(source if source is not None else said).expanduser()
+    if not path.is_file():
+        raise UserError(f"the run's source {path} is not there; say where it is: source=<file>")
+    if sha256(path) != digest:
+        raise UserError(
+            f"{path} is not the file that the run edited, or has changed since; give source=<file>"
+        )
+    return path
+
+
+def _origin_of(folder: Path) -> Tensor:
+    try:
+        return torch.from_numpy(np.load(folder / "origin.npy", allow_pickle=False))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"run={folder} has no origin.npy, which says what each Gaussian came from; edit again with this version"
+        ) from error
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{folder / 'origin.npy'} is damaged; edit again") from error
+
+
 def _check(before: Gaussians, after: Gaussians, origin: Tensor) -> None:
     if origin.dtype not in (torch.int64, torch.int32) or tuple(origin.shape) != (len(after),):
         raise UserError(
             f"origin has shape {tuple(origin.shape)} and type {origin.dtype}, expected {len(after)} whole numbers: "
             "it belongs to another edit"
         )
-    if len(origin) and not (0 <= int(origin.min()) and int(origin.max()) < len(before)):
+    if len(origin) and not (int(origin.min()) >= 0 and int(origin.max()) < len(before)):
         raise UserError(
             f"origin names Gaussians from {int(origin.min())} to {int(origin.max())}, the source has {len(before)}: "
             "it belongs to another scene"
@@ -89,15 +169,13 @@ def _first(origin: Tensor, count: int) -> Tensor:
 
 def _mixed(a: Gaussians, b: Gaussians, s: float) -> Gaussians:
     """a + s (b − a) row by row; what is equal in both stays bit-identical."""
-    mixed = {name: torch.lerp(a.tensors()[name], b.tensors()[name], s) for name in TENSORS}
-    mixed["quats"] = _turned(a.quats, b.quats, s)
+    mixed: dict[str, Any] = {name: torch.lerp(a.tensors()[name], b.tensors()[name], s) for name in TENSORS}
     if s > 1:  # an extrapolated colour would leave what can be shown, as bright spots
         low = torch.minimum(a.sh0, b.sh0).clamp(max=-0.5 / SH_C0)
         high = torch.maximum(a.sh0, b.sh0).clamp(min=0.5 / SH_C0)
         mixed["sh0"] = mixed["sh0"].clamp(low, high)
     for name, value in mixed.items():
-        same = a.tensors()[name] == b.tensors()[name]
-        mixed[name] = torch.where(same, b.tensors()[name], value)
+        mixed[name] = torch.where(a.tensors()[name] == b.tensors()[name], b.tensors()[name], value)
     same = (a.quats == b.quats).all(dim=1, keepdim=True)
     mixed["quats"] = torch.where(same, b.quats, _turned(a.quats, b.quats, s))
     return replace(b, **mixed)
@@ -127,5 +205,7 @@ def _joined(a: Gaussians, b: Gaussians) -> Gaussians:
     extra = a.extra
     if extra is not None:
         extra = extra.with_rows(torch.cat([extra.rows, b.extra.rows])) if b.extra is not None else None
-    tensors = {name: torch.cat([value, b.tensors()[name]]) for name, value in a.tensors().items()}
+    tensors: dict[str, Any] = {
+        name: torch.cat([value, b.tensors()[name]]) for name, value in a.tensors().items()
+    }
     return replace(a, extra=extra, **tensors)
