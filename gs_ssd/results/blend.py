@@ -90,10 +90,10 @@ def blend_run(
     Raises UserError for a folder that is no run, a source that has changed, and an output that would replace either.
     """
     strength = number("strength", strength, least=0, most=STRONGEST)
-    folder = Path(run).expanduser()
+    folder = Path(os.path.expanduser(run))
     before, after = _source_of(folder, source), folder / "edited.ply"
-    target = folder / f"blend_{strength:g}.ply" if output is None else Path(output).expanduser()
-    if any(target.exists() and target.samefile(file) for file in (before, *_present(folder))):
+    target = folder / f"blend_{strength:g}.ply" if output is None else Path(os.path.expanduser(output))
+    if any(os.path.exists(target) and target.samefile(file) for file in (before, *_present(folder))):
         raise UserError(f"output={target} would overwrite the run's own file; choose another name")
     for whole, file in ((0, before), (1, after)):
         if strength == whole and target.suffix.lower() == file.suffix.lower():
@@ -121,8 +121,8 @@ def _source_of(folder: Path, source: str | os.PathLike | None) -> Path:
         ) from error
     if digest is None:
         raise UserError(f"run={folder} was made from nothing, so there is no source to blend with")
-    path = Path(source if source is not None else said).expanduser()
-    if not path.is_file():
+    path = Path(os.path.expanduser(source if source is not None else said))
+    if not os.path.isfile(path):
         raise UserError(f"the run's source {path} is not there; say where it is: source=<file>")
     if sha256(path) != digest:
         raise UserError(
