@@ -106,30 +106,31 @@ def run(settings: RenderSettings) -> None:
             fps=settings.fps,
             each=bar.update,
         )
-    what = f"{len(cameras)} frames of {cameras.width}x{cameras.height} pixels"
+    what = f"{len(cameras)} frame{'s' * (len(cameras) > 1)} of {cameras.width}x{cameras.height} pixels"
     depth = "" if limits is None else f"; depth from {limits[0]:.4g} (white) to {limits[1]:.4g} (black)"
     print(f"{settings.show:<8} {output}: {what}{depth}")
 
 
 def open_scene(settings: RenderSettings) -> Scene:
-    """The scene that `scene=` names: a sample, a run's edit with what the run knew of it, or a file."""
+    """The scene that `scene=` names: a sample, a run's edit, or a file; what a run knew of its results is kept."""
     from gs_ssd import samples
     from gs_ssd.scene.scene import Scene
 
     path = Path(os.path.expanduser(settings.scene))
     if settings.scene in samples.SUBJECTS and not os.path.exists(path):
         return Scene.sample(settings.scene)
-    known: dict[str, Any] = {"up": settings.up}
     if os.path.isdir(path):
-        known = _known_to_run(path) | ({} if settings.up == "auto" else known)
         path = path / "edited.ply"
         if not os.path.isfile(path):
             raise UserError(f"scene={settings.scene} is a folder without an edited.ply; give a scene's file")
+    known = _known_to_run(path.parent)
+    if settings.up != "auto":
+        known["up"] = settings.up
     return Scene.load(path, **known)
 
 
 def _known_to_run(folder: Path) -> dict[str, Any]:
-    """Where the object of a run's scene is and which way is up, from its run.json; nothing where there is none."""
+    """Where the object of a run's results is and which way is up, from its run.json; nothing where there is none."""
     try:
         scene = json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]["scene"]
         return {

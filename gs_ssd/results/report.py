@@ -59,7 +59,7 @@ READINGS = {
 FILES = {
     "edited.ply": "the edited scene, for any splat viewer",
     "cameras.json": "cameras around the scene",
-    "origin.npy": "where each Gaussian came from, for gs-ssd blend",
+    "origin.npy": "descent of its Gaussians, for blending",
     "turntable.mp4": "once around the edit",
     "before_after.mp4": "source and edit, side by side",
     "before_after.png": "source and edit, from all sides",
@@ -173,10 +173,11 @@ def command_line(command: Sequence[str] | None) -> str | None:
     """The command that makes the same run, as it is typed; None for a run that came from no command."""
     if not command:
         return None
-    program = Path(command[0]).name
-    if program.endswith(".py") and program != "__main__.py":
-        place = "" if program == "train.py" else "scripts/"
-        words = ["python", place + program, *command[1:]]
+    program = Path(command[0])
+    if program.parent.name == "cli":  # python -m gs_ssd.cli.main edit ...
+        words = ["gs-ssd", *([] if program.stem == "main" else [program.stem]), *command[1:]]
+    elif program.suffix == ".py":
+        words = ["python", ("" if program.name == "train.py" else "scripts/") + program.name, *command[1:]]
     else:
         words = ["gs-ssd", *command[1:]]
     # The front door quotes texts for its grammar, and does so again when it is given them plain.
