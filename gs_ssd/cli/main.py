@@ -14,6 +14,8 @@ COMMANDS = {
     "image": "edit a picture with a sentence",
     "generate": "make a picture from a sentence",
     "evaluate": "run scenes × prompts × methods and put their metrics side by side",
+    "render": "make videos, pictures and depth of a scene",
+    "blend": "give a finished edit another strength",
     "convert": "convert a scene between formats",
     "prompts": "print the ready-made prompts and the words that the embedded prior knows",
 }

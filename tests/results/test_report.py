@@ -92,7 +92,7 @@ def test_it_says_what_was_done(tmp_path):
         "seconds_by_phase": {"render": 2.0, "prior": 1.0},
         "environment": {"packages": {"torch": "2.13"}},
     }
-    words = Page(results(tmp_path, ball(), ball(1), metrics=metrics, manifest=manifest)).words
+    words = Page(results(tmp_path, ball(), ball(1), metrics=lambda: metrics, manifest=lambda: manifest)).words
     for expected in (
         *(
             "a ball",
@@ -117,7 +117,7 @@ def test_words_of_the_user_stay_words(tmp_path):
     before = results(
         tmp_path / "a", ball(), ball(1), manifest=lambda: {"config": {"x": "y", "prompt": {"z": "w"}}}
     )
-    text = results(tmp_path / "b", ball(), ball(1), labels=(HOSTILE, HOSTILE), manifest=manifest)
+    text = results(tmp_path / "b", ball(), ball(1), labels=(HOSTILE, HOSTILE), manifest=lambda: manifest)
     assert HOSTILE not in text and "{{ 7*7 }}" in text
     assert Page(text).tags.count("script") == Page(before).tags.count("script")
     assert Page(text).tags.count("img") == Page(before).tags.count("img")
@@ -226,6 +226,8 @@ def test_figures_and_commands():
     assert command_line(["/a/b/gs-ssd", "edit", "scene=a b.ply"]) == "gs-ssd edit 'scene=a b.ply'"
     assert command_line(["scripts/edit_image.py", "image='it'"]) == "python scripts/edit_image.py image=it"
     assert command_line(["train.py", "x='1'"]) == "python train.py 'x='\"'\"'1'\"'\"''"
+    assert command_line(["/a/gs_ssd/cli/main.py", "edit", "steps=3"]) == "gs-ssd edit steps=3"
+    assert command_line(["/a/gs_ssd/cli/edit.py", "steps=3"]) == "gs-ssd edit steps=3"
     assert command_line([]) is None is command_line(None)
 
 
