@@ -20,7 +20,7 @@ from gs_ssd.results.pictures import contact_sheet
 from gs_ssd.results.scene import render_views
 from gs_ssd.scene import load_gaussians
 from gs_ssd.scene.datasets import load_cameras
-from gs_ssd.scene.frame import locate
+from gs_ssd.scene.frame import find_frame
 from gs_ssd.scene.views import turntable
 
 # column: heading, digits, factor
@@ -146,7 +146,7 @@ def pictures(run: Run, *, of: str = "edit", count: int = 2) -> Tensor:
         source = load_gaussians(scene.path)
     shown_scene = source if of == "source" else load_gaussians(run.folder / "edited.ply")
     cameras = load_cameras(scene.cameras) if scene.cameras else None
-    frame = locate(source, up=scene.up, center=scene.center, radius=scene.radius, cameras=cameras)
+    frame = find_frame(source, up=scene.up, center=scene.center, radius=scene.radius, cameras=cameras)
     front = scene.views.front_azimuth_degrees + 20  # a little from the side shows the shape
     fov = sum(scene.views.fov_degrees) / 2
     views = turntable(frame, count, size=TILE, front_azimuth_degrees=front, fov_degrees=fov)

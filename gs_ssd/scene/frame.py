@@ -199,6 +199,3 @@ def _refitted(points: Tensor, on: Tensor) -> tuple[Tensor, Tensor]:
     covariances = squares.unflatten(1, (3, 3)) - means[:, :, None] * means[:, None]
     normals = torch.linalg.eigh(covariances).eigenvectors[:, :, 0]
     return normals, (normals * means).sum(dim=1)
-
-
-locate = find_frame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from gs_ssd.scene.blob import blob
 from gs_ssd.scene.cameras import Cameras
 from gs_ssd.scene.datasets import load_cameras, visible_cameras
 from gs_ssd.scene.formats import load_gaussians
-from gs_ssd.scene.frame import SceneFrame, locate
+from gs_ssd.scene.frame import SceneFrame, find_frame
 from gs_ssd.scene.gaussians import Gaussians
-from gs_ssd.scene.masks import Everything, Parts
+from gs_ssd.scene.masks import Everything, MaskContext, Parts
 
-Mask = Callable[[Gaussians], Tensor]
+Mask = Callable[[Gaussians, MaskContext], Tensor]
 WHITE = (1.0, 1.0, 1.0)
 
 
@@ -64,6 +64,16 @@ class Scene:
     def front_azimuth_degrees(self) -> float:
         return float(self.views.get("front_azimuth_degrees", 0.0))
 
+    def select(self, mask: Mask, **looking: Any) -> Scene:
+        """The same scene with another selection.
+
+        Args:
+            looking: what the mask may ask beside frame, cameras and views, as `MaskContext` takes it: a `renderer`,
+                a `prior`, the prompts `source` and `target`.
+        """
+        context = MaskContext(frame=self.frame, cameras=self.cameras, views=self.views, **looking)
+        return replace(self, editable=mask(self.gaussians, context))
+
     @classmethod
     def of(
         cls,
@@ -83,13 +93,16 @@ class Scene:
         Args:
             up: "auto", or an axis such as "-y".
             center, radius: of the object, world units; None: found from the Gaussians.
-            mask: what may change, see `gs_ssd.scene.masks`; None: everything.
+            mask: what may change, see `gs_ssd.scene.masks`; None: everything. One that looks at the scene needs a
+                renderer: load the scene without it, then `select`.
             known: further attributes by name.
         """
+        frame = find_frame(gaussians, up=up, center=center, radius=radius, cameras=cameras)
+        looking = MaskContext(frame=frame, cameras=cameras, views=dict(views or {}))
         return cls(
             gaussians=gaussians,
-            frame=locate(gaussians, up=up, center=center, radius=radius, cameras=cameras),
-            editable=(mask or Everything())(gaussians),
+            frame=frame,
+            editable=(mask or Everything())(gaussians, looking),
             background=vector("scene.background", background, 3, least=0, most=1),
             cameras=cameras,
             views=dict(views or {}),

@@ -26,7 +26,7 @@ from gs_ssd.render import render
 from gs_ssd.render.coverage import coverage
 from gs_ssd.results.video import to_uint8
 from gs_ssd.scene import load_gaussians, orbit
-from gs_ssd.scene.frame import locate
+from gs_ssd.scene.frame import find_frame
 
 SCENES = ("face", "elder", "woman")
 PROMPTS = {
@@ -50,7 +50,7 @@ def configuration(scene: str, prompt: str) -> DictConfig:
 def photographs(cfg: DictConfig) -> list[tuple[Image.Image, torch.Tensor]]:
     """The scene's picture and the mask [512, 512] bool of its head, from each azimuth."""
     gaussians = load_gaussians(cfg.scene.path)
-    frame = locate(gaussians, up=cfg.scene.up, center=cfg.scene.center, radius=cfg.scene.radius)
+    frame = find_frame(gaussians, up=cfg.scene.up, center=cfg.scene.center, radius=cfg.scene.radius)
     cameras = orbit(
         frame,
         len(AZIMUTHS),

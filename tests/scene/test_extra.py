@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gs_ssd.edit.densify import Densifier
-from gs_ssd.edit.trainable import SceneOptimizer
+from gs_ssd.edit.trainable import TrainableScene
 from gs_ssd.scene import load_gaussians, save_gaussians
 from gs_ssd.scene.extra import is_antialiased, tagged
 from tests.scene.layouts import inria_columns, ply_bytes
@@ -111,7 +111,7 @@ def test_children_inherit_and_the_others_stay_byte_identical(tmp_path, degree):
     (tmp_path / "in.ply").write_bytes(ply_bytes(columns(degree)))
     before = load_gaussians(tmp_path / "in.ply")
     editable = torch.arange(COUNT) < 30
-    scene = SceneOptimizer(before, editable=editable, extent=3.0)
+    scene = TrainableScene(before, editable=editable, extent=3.0)
     densifier = Densifier(percent=1.0, split_size=0.03, min_opacity=0.3)
     densifier.gradient_sum = torch.rand(COUNT)
     densifier.visible_count = torch.ones(COUNT)

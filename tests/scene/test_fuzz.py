@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import resource
 import time
 import warnings
 import zipfile
@@ -27,6 +26,8 @@ from gs_ssd.scene.masks import File
 from tests.scene.layouts import colmap_text, inria_columns, ply_bytes, transforms
 from tests.scene.test_datasets import binary_colmap, inria_entry, llff_table
 from tests.synthetic import random_gaussians
+
+resource = pytest.importorskip("resource", reason="memory is measured the Unix way")
 
 SHORT, LONG = 100, 1000  # damaged versions of a file
 SECONDS = 2.0  # of processor time, for one file

@@ -65,7 +65,7 @@ def read(path: Path) -> Gaussians:
     else:
         wide = np.zeros((n, 3, 4), dtype=np.uint8)
         wide[..., 1:] = positions.reshape(n, 3, 3)  # into the upper bytes, so that the sign comes along
-        means = (wide.view("<i4")[..., 0] >> 8).astype(np.float32) / (1 << bits)
+        means = (wide.view("<i4")[..., 0] >> 8).astype(np.float32) / np.float32(1 << bits)
     if degree == 4:
         warnings.warn(f"{path}: harmonics of degree 4 are left out", stacklevel=2)
     shN = (sh[:, :_READ_REST].astype(np.float32) - 128) / 128

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gs_ssd.edit.densify import Densifier
-from gs_ssd.edit.trainable import SceneOptimizer
+from gs_ssd.edit.trainable import TrainableScene
 from gs_ssd.errors import UserError
 from gs_ssd.scene import load_gaussians, save_gaussians
 from gs_ssd.scene.masks import (
@@ -264,7 +264,7 @@ def test_what_is_outside_stays_byte_identical(tmp_path, degree, mask):
     save_gaussians(random_gaussians(400, sh_degree=degree), tmp_path / "in.ply")
     before = load_gaussians(tmp_path / "in.ply")
     editable = mask(before)
-    scene = SceneOptimizer(before, editable=editable, extent=2.0)
+    scene = TrainableScene(before, editable=editable, extent=2.0)
     densifier = Densifier(percent=0.5, split_size=0.04, min_opacity=0.4)
     generator = torch.Generator().manual_seed(0)
     for step in range(6):
