@@ -32,6 +32,7 @@ from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.diffusion.text import TextCondition
 from gs_ssd.errors import UserError
 
+LOSS_SCALE = 64.0  # of a half-precision autoencoder's gradient: far from both ends of float16's range
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample", "flow")
 
 
@@ -49,6 +50,7 @@ class DiffusersPrior(DiffusionPrior):
         device: where it runs.
         dtype: of the network and the text encoders; None takes `half` on CUDA and float32 elsewhere.
         freeu: use FreeU (see `freeu.py`) for the guidances that were published with it.
+        offload: "text" keeps the text encoders on the CPU but while they encode; "none" keeps all on the device.
     """
 
     half = torch.float16
@@ -68,6 +70,7 @@ class DiffusersPrior(DiffusionPrior):
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
         freeu: bool = False,
+        offload: str = "none",
     ) -> None:
         if prediction_type not in PREDICTION_TYPES:
             raise UserError(
@@ -78,7 +81,11 @@ class DiffusersPrior(DiffusionPrior):
         dtype = dtype or (self.half if self.device.type == "cuda" else torch.float32)
         self.network = frozen(network, self.device, dtype)
         self.vae = frozen(vae, self.device, torch.float32)
-        self.encoders = [frozen(encoder, self.device, dtype) for encoder in encoders if encoder is not None]
+        if offload not in ("none", "text"):
+            raise UserError(f"diffusion.offload={offload} is none of none, text")
+        self.rest = torch.device("cpu") if offload == "text" else self.device
+        self.encoders = [frozen(encoder, self.rest, dtype) for encoder in encoders if encoder is not None]
+        self.small_encoder: Any = None
         self.schedule, self.prediction_type = schedule, prediction_type
         self.patch = patch
         self.latent_channels = vae.config.latent_channels * patch**2
@@ -97,7 +104,13 @@ class DiffusersPrior(DiffusionPrior):
     def encode(self, rgb: Tensor) -> Tensor:
         """The posterior mean, shifted and scaled (the official code samples; the mean has no extra variance)."""
         x = rgb.permute(0, 3, 1, 2).to(self.device, torch.float32) * 2 - 1
-        z = self.vae.encode(x).latent_dist.mode()
+        if self.small_encoder is not None:
+            return self.pack(self.small_encoder.encode(x).latents)
+        if self.vae.dtype == torch.float32:
+            z = self.vae.encode(x).latent_dist.mode()
+        else:
+            x = scale_gradient(x, 1 / LOSS_SCALE).to(self.vae.dtype)
+            z = scale_gradient(self.vae.encode(x).latent_dist.mode().float(), LOSS_SCALE)
         if self.shift_factor:
             z = z - self.shift_factor
         return self.pack(z * self.scaling_factor)
@@ -107,13 +120,31 @@ class DiffusersPrior(DiffusionPrior):
         z = self.unpack(z.to(self.device, torch.float32)) / self.scaling_factor
         if self.shift_factor:
             z = z + self.shift_factor
-        return (self.vae.decode(z).sample / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+        return (
+            (self.vae.decode(z.to(self.vae.dtype)).sample.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+        )
 
     def pack(self, z: Tensor) -> Tensor:
         return z if self.patch == 1 else F.pixel_unshuffle(z, self.patch)
 
     def unpack(self, z: Tensor) -> Tensor:
         return z if self.patch == 1 else F.pixel_shuffle(z, self.patch)
+
+    # Text
+
+    @abstractmethod
+    def encode_words(self, prompts: list[str]) -> TextCondition:
+        """What `encode_prompt` gives, with the text encoders on the device."""
+
+    @torch.no_grad()
+    def encode_prompt(self, prompts: list[str]) -> TextCondition:
+        for encoder in self.encoders:
+            torch.nn.Module.to(encoder, self.device)
+        try:
+            return self.encode_words(prompts)
+        finally:
+            for encoder in self.encoders:
+                torch.nn.Module.to(encoder, self.rest)
 
     # Predictions
 
@@ -173,6 +204,24 @@ def frozen(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """The module where and as it is to run, without training."""
     # Module.to is torch's own: diffusers' override warns about casts that these models don't mind.
     return torch.nn.Module.to(module, device, dtype).eval().requires_grad_(False)
+
+
+class _ScaleGradient(torch.autograd.Function):
+    """The identity, whose gradient is multiplied."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.scale, None
+
+
+def scale_gradient(x: Tensor, scale: float) -> Tensor:
+    """x, passing back its gradient times `scale`: between two of these, small gradients survive half precision."""
+    return _ScaleGradient.apply(x, scale)
 
 
 def flow_schedule(scheduler: Any, *, tokens: int) -> NoiseSchedule:

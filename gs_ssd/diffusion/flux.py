@@ -57,8 +57,7 @@ class FluxPrior(DiffusersPrior):
             scheduler, vae, text_encoder, tokenizer, text_encoder_2, tokenizer_2, transformer
         )
 
-    @torch.no_grad()
-    def encode_prompt(self, prompts: list[str]) -> TextCondition:
+    def encode_words(self, prompts: list[str]) -> TextCondition:
         hidden, pooled, _ = self.pipeline.encode_prompt(prompts, None, device=self.device)
         return TextCondition(hidden, pooled=pooled)
 

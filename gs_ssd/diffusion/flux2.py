@@ -70,8 +70,7 @@ class Flux2KleinPrior(DiffusersPrior):
         mean, spread = self._statistics()
         return super().decode(z.to(spread) * spread + mean)
 
-    @torch.no_grad()
-    def encode_prompt(self, prompts: list[str]) -> TextCondition:
+    def encode_words(self, prompts: list[str]) -> TextCondition:
         hidden, _ = self.pipeline.encode_prompt(
             prompts, device=self.device, text_encoder_out_layers=self.layers
         )

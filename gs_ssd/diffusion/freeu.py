@@ -10,8 +10,10 @@ diffusers' `enable_freeu` selects by up-block index instead, which touches other
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -19,14 +21,25 @@ from torch import Tensor
 
 
 def filter_low_frequencies(x: Tensor, scale: float) -> Tensor:
-    """Multiply the central 2 × 2 bins of the shifted spectrum of x [B, C, h, w] by `scale`."""
-    # FFT in half precision exists only for sides that are powers of two.
-    spectrum = torch.fft.fftshift(torch.fft.fft2(x.float()), dim=(-2, -1))
-    mask = torch.ones(x.shape[-2:], device=x.device)
-    row, column = x.shape[-2] // 2, x.shape[-1] // 2
-    mask[row - 1 : row + 1, column - 1 : column + 1] = scale
-    filtered = torch.fft.ifft2(torch.fft.ifftshift(spectrum * mask, dim=(-2, -1))).real
-    return filtered.to(x.dtype)
+    """Multiply the central 2 × 2 bins of the shifted spectrum of x [B, C, h, w] by `scale`.
+
+    Those are the frequencies −1 and 0 along both axes: four inner products with waves, and no transform.
+    """
+    waves = _low_waves(*x.shape[-2:]).to(x)  # [h w, n], orthogonal columns of length 1 or so
+    flat = x.flatten(2)
+    return x + (scale - 1) * (flat @ waves @ waves.T).unflatten(2, x.shape[-2:])
+
+
+@cache
+def _low_waves(height: int, width: int) -> Tensor:
+    """W with W Wᵀ x = the real part of the lowest four bins of x: cosines and sines of their phases over √(h w)."""
+    row, column = torch.arange(height, dtype=torch.float64), torch.arange(width, dtype=torch.float64)
+    waves = []
+    for u in range(min(height, 2)):
+        for v in range(min(width, 2)):
+            phase = (2 * math.pi * (u * row[:, None] / height + v * column / width)).flatten()
+            waves += [phase.cos(), phase.sin()] if u or v else [torch.ones_like(phase)]
+    return torch.stack(waves, dim=1) / (height * width) ** 0.5
 
 
 @contextmanager

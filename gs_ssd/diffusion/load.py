@@ -77,6 +77,12 @@ def load_prior(
     dtype: torch.dtype | str = "auto",
     offline: bool = False,
     freeu: bool | None = None,
+    lora: str | None = None,
+    lora_scale: float = 1.0,
+    vae: str | None = None,
+    vae_dtype: torch.dtype | str = "float32",
+    vae_tiling: bool = False,
+    offload: str = "none",
 ) -> DiffusionPrior:
     """The prior that `name` stands for, frozen and ready.
 
@@ -86,9 +92,14 @@ def load_prior(
         revision: a commit or tag of the hub; None takes the alias's.
         device: "auto" is CUDA where there is one.
         dtype: of the network and the text encoders: "auto" (half precision on CUDA, else float32), "float32",
-            "bfloat16", "float16" or the torch type.
+            "bfloat16", "float16" or the torch type. Weights are read in the type they run in.
         offline: use what was downloaded before and never ask the hub.
         freeu: whether guidances published with FreeU get it; None: where the model's family was published with it.
+        lora: a LoRA (file, folder or hub name) that is melted into the weights, `lora_scale` times.
+        vae: "taesd", or a folder or hub name: a tiny autoencoder that encodes in place of the model's own.
+        vae_dtype: of the autoencoder; in half precision its gradient is scaled on the way.
+        vae_tiling: images pass the autoencoder one by one, and large ones in overlapping tiles.
+        offload: "text" keeps the text encoders on the CPU but while they encode.
 
     Raises:
         UserError: there is no such model, or it can't be read; names the reason and a remedy.
@@ -108,11 +119,43 @@ def load_prior(
     if source is None:
         from gs_ssd.diffusion.tiny import tiny_prior
 
-        return tiny_prior(TINY[name], device=device, dtype=half, freeu=bool(freeu))
+        prior = tiny_prior(TINY[name], device=device, dtype=half, freeu=bool(freeu), offload=offload)
+        return adapt(
+            prior, lora=lora, lora_scale=lora_scale, vae=vae, vae_dtype=vae_dtype, vae_tiling=vae_tiling
+        )
     wants_half = half in (torch.float16, torch.bfloat16) or (half is None and device.type == "cuda")
     revision = revision or (alias.revision if alias else None)
     model = find_model(source, revision=revision, offline=offline, half=wants_half)
-    return build_prior(model, name=name if alias or path else source, device=device, dtype=half, freeu=freeu)
+    name = name if alias or path else source
+    prior = build_prior(model, name=name, device=device, dtype=half, freeu=freeu, offload=offload)
+    return adapt(prior, lora=lora, lora_scale=lora_scale, vae=vae, vae_dtype=vae_dtype, vae_tiling=vae_tiling)
+
+
+def adapt(
+    prior: DiffusersPrior,
+    *,
+    lora: str | None,
+    lora_scale: float,
+    vae: str | None,
+    vae_dtype: torch.dtype | str,
+    vae_tiling: bool,
+) -> DiffusersPrior:
+    """The prior with a LoRA, and with another way to encode, as `load_prior` describes them."""
+    from gs_ssd.diffusion import adapters
+
+    if lora is not None:
+        adapters.fuse_lora(prior, lora, scale=lora_scale)
+        if "lcm" in Path(lora).name.lower():
+            restrict(prior, "lcm")
+    if vae is not None:
+        adapters.use_taesd(prior, vae)
+    wanted = _dtype(vae_dtype) or torch.float32
+    if wanted != torch.float32:
+        torch.nn.Module.to(prior.vae, wanted)
+    if vae_tiling and hasattr(prior.vae, "enable_tiling"):
+        prior.vae.enable_slicing()
+        prior.vae.enable_tiling()
+    return prior
 
 
 def find_model(path: str, *, revision: str | None, offline: bool, half: bool) -> ModelFolder:
@@ -134,7 +177,8 @@ def build_prior(
     device: torch.device,
     dtype: torch.dtype | None,
     freeu: bool | None,
-) -> DiffusionPrior:
+    offload: str,
+) -> DiffusersPrior:
     """Load the parts of a recognised model and put its family's adapter around them."""
     module, _, adapter = model.family.adapter.partition(":")
     prior_class = getattr(import_module(module), adapter)
@@ -153,7 +197,7 @@ def build_prior(
         extra["vocabulary"] = json.loads((model.path / "vocabulary.json").read_text())
     if "is_distilled" in model.index:
         extra["is_distilled"] = bool(model.index["is_distilled"])
-    prior = prior_class(**parts, name=name, device=device, dtype=dtype, **extra)
+    prior = prior_class(**parts, name=name, device=device, dtype=dtype, offload=offload, **extra)
     own = model.family.freeu and prior.family != "embedded"
     prior.freeu = own if freeu is None else freeu
     return restrict(prior, model.few_step)

@@ -33,8 +33,7 @@ class PixArtPrior(DiffusersPrior):
         )
         self.pipeline = PixArtSigmaPipeline(tokenizer, text_encoder, vae, transformer, scheduler)
 
-    @torch.no_grad()
-    def encode_prompt(self, prompts: list[str]) -> TextCondition:
+    def encode_words(self, prompts: list[str]) -> TextCondition:
         hidden, mask, _, _ = self.pipeline.encode_prompt(
             prompts, do_classifier_free_guidance=False, device=self.device
         )

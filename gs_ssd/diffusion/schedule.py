@@ -63,6 +63,11 @@ class NoiseSchedule:
         sigmas = shift * u / (1 + (shift - 1) * u)
         return cls(1 - sigmas, sigmas)
 
+    @property
+    def is_flow(self) -> bool:
+        """Whether it is a rectified flow's."""
+        return torch.allclose(self.alphas + self.sigmas, torch.ones_like(self.alphas))
+
     def __len__(self) -> int:
         return len(self.alphas)
 

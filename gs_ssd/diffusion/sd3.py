@@ -57,8 +57,7 @@ class SD3Prior(DiffusersPrior):
             tokenizer_3,
         )
 
-    @torch.no_grad()
-    def encode_prompt(self, prompts: list[str]) -> TextCondition:
+    def encode_words(self, prompts: list[str]) -> TextCondition:
         hidden, _, pooled, _ = self.pipeline.encode_prompt(
             prompts, None, None, device=self.device, do_classifier_free_guidance=False
         )

@@ -37,8 +37,7 @@ class SDXLPrior(UNetPrior):
             vae, text_encoder, text_encoder_2, tokenizer, tokenizer_2, unet, scheduler, add_watermarker=False
         )
 
-    @torch.no_grad()
-    def encode_prompt(self, prompts: list[str]) -> TextCondition:
+    def encode_words(self, prompts: list[str]) -> TextCondition:
         hidden, _, pooled, _ = self.pipeline.encode_prompt(
             prompts, device=self.device, do_classifier_free_guidance=False
         )

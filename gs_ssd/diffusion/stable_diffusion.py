@@ -6,10 +6,11 @@ import re
 import warnings
 from contextlib import nullcontext
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models import Transformer2DModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -90,6 +91,7 @@ class StableDiffusionPrior(UNetPrior):
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
         freeu: bool = False,
+        offload: str = "none",
         vocabulary: dict[str, list[str]] | None = None,
         family: str | None = None,
     ) -> None:
@@ -105,9 +107,18 @@ class StableDiffusionPrior(UNetPrior):
             device=device,
             dtype=dtype,
             freeu=freeu,
+            offload=offload,
         )
         self.text_encoder, self.tokenizer = self.encoders[0], tokenizer
+        self._scheduler = scheduler
         self.vocabulary = vocabulary
+
+    @cached_property
+    def pipeline(self) -> StableDiffusionPipeline:
+        """The parts as diffusers' own pipeline, which knows how to read a LoRA."""
+        checker = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        parts = (self.vae, self.text_encoder, self.tokenizer, self.unet, self._scheduler)
+        return StableDiffusionPipeline(*parts, **checker)
 
     @torch.no_grad()
     def encode_condition(self, rgb: Tensor) -> Tensor:
@@ -116,8 +127,7 @@ class StableDiffusionPrior(UNetPrior):
             return super().encode_condition(rgb)
         return self.encode(rgb) / self.scaling_factor
 
-    @torch.no_grad()
-    def encode_prompt(self, prompts: list[str]) -> TextCondition:
+    def encode_words(self, prompts: list[str]) -> TextCondition:
         length = self.text_encoder.config.max_position_embeddings
         for prompt in prompts:
             used = len(self.tokenizer(prompt, verbose=False).input_ids)

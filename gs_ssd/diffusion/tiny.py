@@ -268,15 +268,15 @@ def tiny_prior(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     freeu: bool = False,
+    offload: str = "none",
 ) -> DiffusersPrior:
     """A family's miniature as a prior; `image_condition` makes Stable Diffusion's an InstructPix2Pix."""
     family = "ip2p" if image_condition else family
     make, pipeline = MINIATURES[family]
     module, _, adapter = PIPELINES[pipeline].adapter.partition(":")
     prior_class = getattr(import_module(module), adapter)
-    prior = prior_class(
-        **_seeded(make, seed), name="tiny (random weights)", device=device, dtype=dtype, freeu=freeu
-    )
+    settings = {"device": device, "dtype": dtype, "freeu": freeu, "offload": offload}
+    prior = prior_class(**_seeded(make, seed), name="tiny (random weights)", **settings)
     prior.family = "tiny"
     return restrict(prior, {"sd_turbo": "turbo", "lcm": "lcm"}.get(family, ""))
 

@@ -38,8 +38,7 @@ class ZImagePrior(DiffusersPrior):
         )
         self.pipeline = ZImagePipeline(scheduler, vae, text_encoder, tokenizer, transformer)
 
-    @torch.no_grad()
-    def encode_prompt(self, prompts: list[str]) -> TextCondition:
+    def encode_words(self, prompts: list[str]) -> TextCondition:
         states, _ = self.pipeline.encode_prompt(
             prompts, device=self.device, do_classifier_free_guidance=False, max_sequence_length=LENGTH
         )

@@ -90,13 +90,28 @@ def encode_prompts(
     return dict(zip(("target", "source", "null", "negative"), records))
 
 
+FORMS = ("epsilon", "velocity")
+
+
 class Guidance(ABC):
-    """G = w(t)·(Σ_b a_b e_b + a_ε ε) + latent term, with coefficients that the method defines."""
+    """G = w(t)·(Σ_b a_b e_b + a_ε ε) + latent term, with coefficients that the method defines.
+
+    On a rectified-flow prior a method may offer the form in velocities, v = ε − z, where e = z_t + α v: Σ_b a_b v_b in
+    place of Σ_b a_b e_b. The form in ε is the default everywhere. The two differ by the factor α and an identity
+    term: with A the sum of the target's coefficients and −A that of the source's,
+
+        Σ a_b v_b = (1/α) Σ a_b e_b − A (z − ẑ)
+
+    The velocity form pushes away from the source by A (z − ẑ), so that its fixed points move with t: for point
+    predictors DDS rests at z − ẑ = (X_y − X_ŷ)/(1 − σ) in place of X_y − X_ŷ, and for wide Gaussians nowhere below
+    σ = 1/2.
+    """
 
     name: str
     takes_image: bool = False  # whether the formula needs a prior with an image condition
     freeu: bool = False  # whether its authors' code runs the UNet with FreeU, where the prior has that
     negative_prompt: str = ""  # n, where the user gives none
+    form: str = "epsilon"  # or "velocity"
 
     @abstractmethod
     def coefficients(self, t: int, schedule: NoiseSchedule) -> dict[Branch, float]:
@@ -119,6 +134,11 @@ class Guidance(ABC):
         if self.takes_image and not prior.takes_image:
             raise UserError(
                 f"guidance {self.name} and diffusion {prior.name} don't fit together; use diffusion=ip2p"
+            )
+        if self.form == "velocity" and not prior.schedule.is_flow:
+            raise UserError(
+                f"guidance.form=velocity is for rectified-flow models, such as sd35 and flux2, and {prior.name} "
+                "is none; use guidance.form=epsilon"
             )
         if not prior.has_null and self.needs_null(prior.schedule):
             raise UserError(
@@ -171,6 +191,8 @@ class Guidance(ABC):
         combined = self.noise_coefficient() * step.noise
         for branch, eps in predict_branches(prior, list(coefficients), step, freeu=self.freeu).items():
             combined = combined + coefficients[branch] * eps
+        if self.form == "velocity":
+            combined = as_velocity(combined, coefficients, step)
         return self.weight(step.t, step.schedule) * combined + self.latent_term(step)
 
 
@@ -190,6 +212,22 @@ def predict_branches(
         image = torch.cat([step.image if b.image == "source" else none for b in branches])
     eps = prior.predict_noise(z_t, step.t, text, image, freeu=freeu)
     return dict(zip(branches, eps.split(len(step.z))))
+
+
+def as_velocity(combined: Tensor, coefficients: dict[Branch, float], step: Step) -> Tensor:
+    """Σ a_b v_b from Σ a_b e_b, by v = (e − z_t)/α."""
+    totals = {"target": 0.0, "source": 0.0}
+    for branch, a in coefficients.items():
+        totals[branch.latent] += a
+    pull = totals["target"] * step.z_t + totals["source"] * step.z_src_t
+    return (combined - pull) / step.schedule.alpha(step.t)
+
+
+def check_form(form: str) -> str:
+    """The name of a form; raises ValueError for another."""
+    if form not in FORMS:
+        raise ValueError(f"form={form!r} is none of {', '.join(FORMS)}")
+    return form
 
 
 def inject_gradient(z: Tensor, grad: Tensor) -> Tensor:

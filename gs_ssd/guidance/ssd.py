@@ -18,7 +18,16 @@ import math
 from torch import Tensor
 
 from gs_ssd.diffusion.schedule import NoiseSchedule
-from gs_ssd.guidance.base import SOURCE_NULL, TARGET_NULL, TARGET_SRC, TARGET_Y, Branch, Guidance, Step
+from gs_ssd.guidance.base import (
+    SOURCE_NULL,
+    TARGET_NULL,
+    TARGET_SRC,
+    TARGET_Y,
+    Branch,
+    Guidance,
+    Step,
+    check_form,
+)
 
 ID_SCHEDULES = {"exp": math.exp, "linear": lambda t_norm: t_norm, "const": lambda t_norm: 1.0}
 
@@ -32,6 +41,7 @@ class SSD(Guidance):
         w_e: prompt-enhancement ("align") weight.
         w_id: identity weight; λ(t) = w_id · {exp(t_norm) | t_norm | 1}.
         id_schedule: "exp" (published), "linear" or "const".
+        form: "epsilon", or "velocity" on rectified-flow priors (see `Guidance`).
     """
 
     name = "ssd"
@@ -45,11 +55,12 @@ class SSD(Guidance):
         w_e: float = 5.5,
         w_id: float = 0.075,
         id_schedule: str = "exp",
+        form: str = "epsilon",
     ) -> None:
         if id_schedule not in ID_SCHEDULES:
             raise ValueError(f"id_schedule={id_schedule!r} is none of {', '.join(ID_SCHEDULES)}")
         self.w_p, self.w_t, self.w_e, self.w_id = w_p, w_t, w_e, w_id
-        self.id_schedule = id_schedule
+        self.id_schedule, self.form = id_schedule, check_form(form)
 
     def coefficients(self, t: int, schedule: NoiseSchedule) -> dict[Branch, float]:
         return {

@@ -38,6 +38,8 @@ def test_every_constructor_argument_stays_an_attribute(method):
             changed[name] = default + (1 if isinstance(default, int) else 0.25)
         elif name == "id_schedule":
             changed[name] = "const"
+        elif name == "form":
+            changed[name] = "velocity"
         elif name == "init":
             changed[name] = "gaussian"
         elif name == "patch_sizes":

@@ -1,0 +1,160 @@
+"""LoRAs, tiny autoencoders, and the levers for memory: what they change, and that the rest is equal."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
+from torch.testing import assert_close
+
+from gs_ssd.diffusion.load import load_prior
+from gs_ssd.diffusion.lora import ADAPTED
+from gs_ssd.diffusion.tiny import tiny_prior
+from gs_ssd.errors import UserError
+from gs_ssd.guidance import SSD, encode_prompts
+from tests.diffusion.test_families import step_of
+
+WITH_LORA = {"tiny": "unet", "tiny_sdxl": "unet", "tiny_sd3": "transformer", "tiny_flux": "transformer"}
+
+
+def save_lora(name: str, folder) -> torch.Tensor:
+    """Write a random LoRA for a miniature; returns what the adapted network predicts."""
+    prior = load_prior(name, device="cpu")
+    torch.manual_seed(0)
+    inject_adapter_in_model(LoraConfig(r=2, lora_alpha=2, target_modules=list(ADAPTED)), prior.network)
+    for key, parameter in prior.network.named_parameters():
+        if "lora_B" in key:
+            torch.nn.init.normal_(parameter, std=0.5)
+    layers = {f"{WITH_LORA[name]}_lora_layers": get_peft_model_state_dict(prior.network)}
+    prior.pipeline.save_lora_weights(folder, **layers)
+    step = step_of(prior)
+    return prior.predict_noise(step.z_t, step.t, step.text["target"])
+
+
+@pytest.mark.parametrize("name", WITH_LORA)
+def test_a_lora_is_melted_into_the_weights(name, tmp_path):
+    expected = save_lora(name, tmp_path / "lora")
+    plain = load_prior(name, device="cpu")
+    step = step_of(plain)
+    ask = (step.z_t, step.t, step.text["target"])
+    file = tmp_path / "lora" / "pytorch_lora_weights.safetensors"
+    for path in (tmp_path / "lora", file):
+        prior = load_prior(name, device="cpu", lora=str(path))
+        assert_close(prior.predict_noise(*ask), expected, atol=1e-4, rtol=1e-4)
+        assert not any("lora" in key for key, _ in prior.network.named_parameters())
+        assert not any(p.requires_grad for p in prior.network.parameters())
+    assert not torch.allclose(plain.predict_noise(*ask), expected, atol=1e-2)
+    none = load_prior(name, device="cpu", lora=str(file), lora_scale=0.0)
+    assert_close(none.predict_noise(*ask), plain.predict_noise(*ask), atol=1e-5, rtol=1e-5)
+
+
+def test_a_consistency_lora_restricts_the_timesteps(tmp_path):
+    save_lora("tiny", tmp_path / "lcm-lora-sdv1-5")
+    prior = load_prior("tiny", device="cpu", lora=str(tmp_path / "lcm-lora-sdv1-5"))
+    assert not prior.has_null and prior.schedule.trained[:2] == (19, 39)
+
+
+def test_loras_that_do_not_fit(tmp_path):
+    save_lora("tiny_sdxl", tmp_path / "sdxl")
+    save_lora("tiny_sd3", tmp_path / "sd3")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "page.safetensors").write_text("<!DOCTYPE html>")
+    for name, lora in (
+        ("tiny", "sdxl"),
+        ("tiny", "sd3"),
+        ("tiny", "empty"),
+        ("tiny", "page.safetensors"),
+        ("tiny_flux", "sdxl"),
+        ("tiny_pixart", "sdxl"),
+    ):
+        with pytest.raises(
+            UserError, match=r"diffusion\.lora=.*(doesn't fit|has no weights for|there are no LoRAs)"
+        ) as caught:
+            load_prior(name, device="cpu", lora=str(tmp_path / lora))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_tiny_autoencoder_encodes_and_the_model_decodes(tmp_path):
+    torch.manual_seed(0)
+    AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4).save_pretrained(
+        tmp_path / "taesd"
+    )
+    prior, plain = (
+        load_prior("tiny", device="cpu", vae=str(tmp_path / "taesd")),
+        load_prior("tiny", device="cpu"),
+    )
+    rgb = torch.rand(1, 64, 64, 3, requires_grad=True)
+    z = prior.encode(rgb)
+    assert z.shape == plain.encode(rgb).shape and not torch.allclose(z, plain.encode(rgb), atol=1e-2)
+    z.sum().backward()
+    assert float(rgb.grad.abs().max()) > 0
+    assert torch.equal(prior.decode(z.detach()), plain.decode(z.detach()))
+    with pytest.raises(UserError, match=r"has 16 latent channels, and tiny .* 4;"):
+        AutoencoderTiny(
+            latent_channels=16, encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4
+        ).save_pretrained(tmp_path / "taef1")
+        load_prior("tiny", device="cpu", vae=str(tmp_path / "taef1"))
+    with pytest.raises(UserError, match="there is none for tiny"):
+        load_prior("tiny", device="cpu", vae="taesd")
+
+
+@pytest.mark.parametrize("dtype, limit", [("float16", 0.02), ("bfloat16", 0.06)])
+def test_a_half_precision_autoencoder_keeps_the_gradient(dtype, limit):
+    """The pixel gradient of a whole SSD step, relative to float32, however small it is."""
+    whole, half = load_prior("tiny", device="cpu"), load_prior("tiny", device="cpu", vae_dtype=dtype)
+    step = step_of(whole)
+    grad = SSD()(whole, step)
+    rgb = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    for size in (1.0, 1e-4):
+        pixels = []
+        for prior in (whole, half):
+            x = rgb.clone().requires_grad_()
+            z = prior.encode(x)
+            assert z.dtype == torch.float32
+            z.backward(size * grad)
+            pixels.append(x.grad)
+        assert float((pixels[1] - pixels[0]).norm() / pixels[0].norm()) < limit
+
+
+def test_tiling_leaves_small_images_as_they_are():
+    plain, tiled = load_prior("tiny", device="cpu"), load_prior("tiny", device="cpu", vae_tiling=True)
+    assert tiled.vae.use_tiling and tiled.vae.use_slicing
+    rgb = torch.rand(2, 64, 64, 3)
+    assert_close(tiled.encode(rgb), plain.encode(rgb), atol=1e-6, rtol=1e-5)
+    assert_close(tiled.decode(tiled.encode(rgb)), plain.decode(plain.encode(rgb)), atol=1e-5, rtol=1e-5)
+
+
+def test_offloaded_text_encoders_visit_the_device_to_encode(monkeypatch):
+    plain, prior = (
+        load_prior("tiny_sdxl", device="cpu"),
+        load_prior("tiny_sdxl", device="cpu", offload="text"),
+    )
+    assert torch.equal(prior.encode_prompt(["a clown"]).hidden, plain.encode_prompt(["a clown"]).hidden)
+    places, move = [], torch.nn.Module.to
+    monkeypatch.setattr(
+        torch.nn.Module, "to", lambda module, *a: (places.append(str(a[0])), move(module, *a))[1]
+    )
+    prior.rest = torch.device("cpu", 0)  # told apart from the device, though it is the same place
+    prior.encode_prompt(["a clown"])
+    assert places == ["cpu", "cpu", "cpu:0", "cpu:0"]
+    with pytest.raises(UserError, match=r"diffusion\.offload=all is none of none, text"):
+        load_prior("tiny", device="cpu", offload="all")
+
+
+def test_an_overflow_in_half_precision_is_computed_once_more_in_float32():
+    prior = tiny_prior(dtype=torch.float16)
+    weights = {name: p.clone() for name, p in prior.network.named_parameters()}
+    step, dtypes = step_of(tiny_prior()), []
+
+    def overflow(module, inputs, output):
+        dtypes.append(module.weight.dtype)
+        return output * 1e6  # 65504 is the largest float16
+
+    handle = prior.network.conv_in.register_forward_hook(overflow)
+    text = encode_prompts(prior, target="a clown", source="a man")
+    with pytest.warns(UserWarning, match="overflowed in half precision at t = 499: computed in float32"):
+        eps = prior.predict_noise(step.z_t, step.t, text["target"])
+    handle.remove()
+    assert dtypes == [torch.float16, torch.float32] and bool(eps.isfinite().all())
+    assert all(torch.equal(p, weights[name]) for name, p in prior.network.named_parameters())
