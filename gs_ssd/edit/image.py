@@ -81,6 +81,7 @@ class ImageCanvas:
         self.text, self.z_src, self.condition = text, z_src, condition
 
     def observe(self, generator: torch.Generator, watch: Stopwatch) -> Observation:
+        self.optimizer.zero_grad()
         z = self.image.latents()
         watch.lap("encode")
         return Observation(z, z.detach() if self.z_src is None else self.z_src, self.text, self.condition)
@@ -91,7 +92,6 @@ class ImageCanvas:
 
     def move(self, step: int, num_steps: int) -> int:
         self.optimizer.step()
-        self.optimizer.zero_grad()
         if self.scheduler is not None:
             self.scheduler.step()
         self.image.constrain()

@@ -93,6 +93,7 @@ class SplatCanvas:
             anchors.record(scene)
 
     def observe(self, generator: torch.Generator, watch: Stopwatch) -> Observation:
+        self.scene.clear_gradients()  # a step that broke left some
         cameras, indices = self.views.sample(self.views_per_step, generator)
         watch.lap("own")
         z_src, image = self.source(cameras, indices)

@@ -123,6 +123,11 @@ class TrainableScene:
             if gradient is not None:
                 gradient.mul_(keep.reshape(-1, *[1] * (gradient.dim() - 1)))
 
+    def clear_gradients(self) -> None:
+        """Forget the gradients."""
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+
     def gradient_sums(self) -> dict[str, Tensor]:
         """The sum of each tensor's gradient: not finite where the gradient isn't."""
         gradients = {name: self.params[name].grad for name in self.optimizers}
@@ -133,7 +138,7 @@ class TrainableScene:
         """Move the parameters."""
         for optimizer in self.optimizers.values():
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        self.clear_gradients()
         if self.colour_range is not None:
             self.params["sh0"].clamp_(*self.colour_range)
 

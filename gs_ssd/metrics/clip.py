@@ -19,13 +19,16 @@ on openai/clip-vit-large-patch14.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import CLIPModel, CLIPTokenizer
 
 from gs_ssd.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel, CLIPTokenizer
 
 COMPAT_VIEWS, COMPAT_SEED = 20, 42
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -48,6 +51,8 @@ class Clip:
     @classmethod
     def from_pretrained(cls, path: str, *, device: torch.device | str = "cpu") -> Clip:
         """Load a folder or a hub model; raises UserError when it can't be had."""
+        from transformers import CLIPModel, CLIPTokenizer  # seconds that only a judge needs
+
         try:
             model = CLIPModel.from_pretrained(path, use_safetensors=True)
             tokenizer = CLIPTokenizer.from_pretrained(path)

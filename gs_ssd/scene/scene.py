@@ -23,6 +23,7 @@ from gs_ssd.scene.formats import load_gaussians
 from gs_ssd.scene.frame import SceneFrame, find_frame
 from gs_ssd.scene.gaussians import Gaussians
 from gs_ssd.scene.masks import Everything, MaskContext, Parts
+from gs_ssd.scene.views import turntable
 
 Mask = Callable[[Gaussians, MaskContext], Tensor]
 WHITE = (1.0, 1.0, 1.0)
@@ -73,6 +74,18 @@ class Scene:
         """
         context = MaskContext(frame=self.frame, cameras=self.cameras, views=self.views, **looking)
         return replace(self, editable=mask(self.gaussians, context))
+
+    def turn(self, count: int, *, size: int = 256, elevation_degrees: float = 10.0) -> Cameras:
+        """`count` cameras of `size` pixels, evenly around the object from its front."""
+        low, high = self.views.get("fov_degrees", (40.0, 50.0))
+        return turntable(
+            self.frame,
+            count,
+            size=size,
+            elevation_degrees=elevation_degrees,
+            front_azimuth_degrees=self.front_azimuth_degrees,
+            fov_degrees=(low + high) / 2,
+        )
 
     @classmethod
     def of(
