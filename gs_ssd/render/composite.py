@@ -60,7 +60,6 @@ from gs_ssd.render.tiles import (
     X,
     Y,
     build,
-    sort_tile,
 )
 
 LOG2_ALPHA_MIN = -math.log2(255)
@@ -83,10 +82,8 @@ def forward(
     the entries that a backward pass has to visit.
     """
     tiles_x = -(-color.shape[1] // TILE)
-    keys = build(
-        team, tiles_x, records, ids, visible, candidates, depths, editable, slots, spans, firsts, entries
-    )
-    parallel(team, _forward_tiles, len(firsts) - 1, max(tiles_x // 4, 1), (tiles_x, records, keys, slots, firsts,
+    build(team, tiles_x, records, ids, visible, candidates, depths, editable, slots, spans, firsts, entries)
+    parallel(team, _forward_tiles, len(firsts) - 1, max(tiles_x // 4, 1), (tiles_x, records, slots, firsts,
              entries, background, transmittance, stops, ends, color, alpha))  # fmt: skip
 
 
@@ -131,7 +128,7 @@ def _pixel_centers(like):
 
 @kernel
 def _forward_tiles(
-    start, stop, tiles_x, records, keys, slots, firsts, entries, background, transmittance, stops, ends, color, alpha
+    start, stop, tiles_x, records, slots, firsts, entries, background, transmittance, stops, ends, color, alpha
 ):  # fmt: skip
     height, width, channels = color.shape
     fourth = channels == CHANNELS
@@ -144,7 +141,6 @@ def _forward_tiles(
     c2, c3 = aligned(_PIXELS, records), aligned(_PIXELS, records)
     for tile in range(start, stop):
         first, last = firsts[tile], firsts[tile + 1]
-        sort_tile(first, last, keys, entries, slots)
         x0, y0 = tile % tiles_x * TILE, tile // tiles_x * TILE
         origin[0], origin[1] = x0, y0
         alive = 0

@@ -10,8 +10,8 @@ conic is rounded. Its support, where α >= 1/255, is the ellipse u² + v² <= lo
 blocks it reaches, and a (Gaussian, tile) pair survives only if at least one does.
 
 Every row (see `projection`) has a range of *slots*, one for each tile it reaches; a tile has a range of *entries*,
-the same pairs with the tile outermost. Rows are dealt to the tiles in index order, by threads that each know where in a
-tile's list theirs begin; then each tile sorts its own list by depth, equal depths in index order.
+the same pairs with the tile outermost. The rows are sorted by depth once, equal depths in index order, and then dealt
+to the tiles in that order, so no tile needs a sort.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from gs_ssd.render.simd import (
     log2,
     maximum,
     minimum,
+    prefetch,
     select,
     splat,
     sqrt,
@@ -52,12 +53,13 @@ RECORD = 16
 ROW, SLOT, BLOCKS = range(3)
 ENTRY = 3
 WANTED = 1 << LANES
-# A slot is (tile, blocks), and after sorting (entry, blocks), where the entry is -1 if nothing of it was drawn.
+# A slot is (tile, blocks); once it is dealt, (entry, blocks), where the entry is -1 if nothing of it was drawn.
 SLOT_FIELDS = 2
 _BOX = 4096  # a box's sides are kept as first * 4096 + last, which float32 holds exactly
 MAX_SIZE = (_BOX - 1) * TILE
-_GROUPS = 32  # of rows that are dealt at the same time
-_FEW = 24  # entries that are sorted fastest by insertion
+_CHUNKS = 8  # at a time
+_GROUPS = 32  # of rows that threads deal at the same time
+_AHEAD = 8  # how many rows ahead to prefetch
 _HALF_LOG2_E = 0.5 / math.log(2)
 _LOG2_255 = (
     math.log2(255) + 1e-3
@@ -98,145 +100,146 @@ def _tile_range(center, reach, size, valid, zero):
 
 @kernel
 def build(team, tiles_x, records, ids, visible, candidates, depths, editable, slots, spans, firsts, entries):
-    """Fill the lists of a view of `len(firsts) - 1` tiles, unsorted; returns the depths of the entries.
+    """Fill the lists of a view of `len(firsts) - 1` tiles.
 
     Args:
-        records, ids, visible, candidates: from `projection.project`; candidates is now where a chunk's slots begin.
+        records, ids, visible, candidates: from `projection.project`; candidates is where a chunk's slots begin.
         editable: [N], or empty for all.
         slots [2 * pairs], spans [2 * rows]: a row's slots are [spans[2 row], spans[2 row + 1]).
         firsts [tiles + 1], entries [3 * pairs].
     """
-    tiles, chunks = len(firsts) - 1, len(visible)
-    groups = min(_GROUPS, chunks)
-    cursors = np.zeros((tiles, groups), np.int64)
-    parallel(team, _reach, groups, 1, (groups, tiles_x, records, visible, candidates, slots, spans, cursors))
+    chunks = len(visible)
+    parallel(team, _reach, chunks, _CHUNKS, (tiles_x, records, visible, candidates, slots, spans))
+    rows = _rows(visible)
+    order = _depth_order(depths, ids, rows)
+    groups = _GROUPS if team else 1
+    cursors = np.zeros((groups, len(firsts) - 1), np.int64)
+    # for a single group any order will do, and this one is that of the memory
+    parallel(team, _count, groups, 1, (groups, order if team else rows, slots, spans, cursors))
     entry = 0
-    for tile in range(tiles):
+    for tile in range(len(firsts) - 1):
         firsts[tile] = entry
         for group in range(groups):
-            entry, cursors[tile, group] = entry + cursors[tile, group], entry
-    firsts[tiles] = entry
-    keys = np.empty(entry, depths.dtype)
-    parallel(
-        team, _deal, groups, 1, (groups, ids, visible, depths, editable, slots, spans, cursors, entries, keys)
-    )
-    return keys
+            entry, cursors[group, tile] = entry + cursors[group, tile], entry
+    firsts[-1] = entry
+    parallel(team, _deal, groups, 1, (groups, order, ids, editable, slots, spans, cursors, entries))
 
 
 @inlined
-def _chunks_of(group, groups, chunks):
-    return range(group * chunks // groups, (group + 1) * chunks // groups)
+def _rows_of(group, groups, order):
+    return range(group * len(order) // groups, (group + 1) * len(order) // groups)
 
 
 @kernel
-def _reach(start, stop, groups, tiles_x, records, visible, candidates, slots, spans, cursors):
-    """The slots of some groups: the tiles that a support reaches, and which of their blocks.
+def _reach(start, stop, tiles_x, records, visible, candidates, slots, spans):
+    """The slots of some chunks: the tiles that a support reaches, and which of their blocks.
 
     Within a strip of rows the ellipse spans the widest chord the strip contains; lanes are the 16 blocks.
     """
     columns, rows = BLOCK * lane_columns(records), BLOCK * lane_rows(records)
-    for group in range(start, stop):
-        for chunk in _chunks_of(group, groups, len(visible)):
-            slot = candidates[chunk]
-            for row in range(chunk * GRAIN, chunk * GRAIN + visible[chunk]):
-                spans[2 * row] = slot
-                record = records[row * RECORD : (row + 1) * RECORD]
-                box_x, box_y = np.int64(record[BOX_X]), np.int64(record[BOX_Y])
-                l12, l22, half_height, widest = record[L12], record[L22], record[HALF_HEIGHT], record[WIDEST]
-                for ty in range(box_y // _BOX, box_y % _BOX):
-                    top = rows + (ty * TILE + 0.5 - record[Y])
-                    bottom = top + (BLOCK - 1.0)
-                    dy = minimum(maximum(top, widest), bottom)
-                    v = l22 * dy
-                    right = (sqrt(maximum(record[SUPPORT] - v * v, 0.0)) - l12 * dy) * record[INVERSE_L11]
-                    dy = minimum(maximum(top, -widest), bottom)
-                    v = l22 * dy
-                    left = (sqrt(maximum(record[SUPPORT] - v * v, 0.0)) + l12 * dy) * -record[INVERSE_L11]
-                    strip = (top <= half_height) & (bottom >= -half_height)
-                    for tx in range(box_x // _BOX, box_x % _BOX):
-                        near = columns + (tx * TILE + 0.5 - record[X])
-                        blocks = lane_bits(strip & (near <= right) & (near + (BLOCK - 1.0) >= left))
-                        if blocks:
-                            tile = ty * tiles_x + tx
-                            slots[SLOT_FIELDS * slot] = tile
-                            slots[SLOT_FIELDS * slot + 1] = blocks
-                            cursors[tile, group] += 1
-                            slot += 1
-                spans[2 * row + 1] = slot
-
-
-@kernel
-def _deal(start, stop, groups, ids, visible, depths, editable, slots, spans, cursors, entries, keys):
-    """Append the slots of some groups to their tiles' lists, in index order."""
-    for group in range(start, stop):
-        for chunk in _chunks_of(group, groups, len(visible)):
-            for row in range(chunk * GRAIN, chunk * GRAIN + visible[chunk]):
-                depth = depths[ids[row]]
-                wanted = 0 if len(editable) and not editable[ids[row]] else WANTED
-                for slot in range(spans[2 * row], spans[2 * row + 1]):
-                    tile, blocks = slots[SLOT_FIELDS * slot], slots[SLOT_FIELDS * slot + 1]
-                    entry = cursors[tile, group]
-                    cursors[tile, group] += 1
-                    keys[entry] = depth
-                    entries[entry * ENTRY + ROW] = row
-                    entries[entry * ENTRY + SLOT] = slot
-                    entries[entry * ENTRY + BLOCKS] = blocks | wanted
+    for chunk in range(start, stop):
+        slot = candidates[chunk]
+        for row in range(chunk * GRAIN, chunk * GRAIN + visible[chunk]):
+            spans[2 * row] = slot
+            record = records[row * RECORD : (row + 1) * RECORD]
+            box_x, box_y = np.int64(record[BOX_X]), np.int64(record[BOX_Y])
+            l12, l22, half_height, widest = record[L12], record[L22], record[HALF_HEIGHT], record[WIDEST]
+            for ty in range(box_y // _BOX, box_y % _BOX):
+                top = rows + (ty * TILE + 0.5 - record[Y])
+                bottom = top + (BLOCK - 1.0)
+                dy = minimum(maximum(top, widest), bottom)
+                v = l22 * dy
+                right = (sqrt(maximum(record[SUPPORT] - v * v, 0.0)) - l12 * dy) * record[INVERSE_L11]
+                dy = minimum(maximum(top, -widest), bottom)
+                v = l22 * dy
+                left = (sqrt(maximum(record[SUPPORT] - v * v, 0.0)) + l12 * dy) * -record[INVERSE_L11]
+                strip = (top <= half_height) & (bottom >= -half_height)
+                for tx in range(box_x // _BOX, box_x % _BOX):
+                    near = columns + (tx * TILE + 0.5 - record[X])
+                    blocks = lane_bits(strip & (near <= right) & (near + (BLOCK - 1.0) >= left))
+                    if blocks:
+                        tile = ty * tiles_x + tx
+                        slots[SLOT_FIELDS * slot] = tile
+                        slots[SLOT_FIELDS * slot + 1] = blocks
+                        slot += 1
+            spans[2 * row + 1] = slot
 
 
 @inlined
-def sort_tile(first, stop, keys, entries, slots):
-    """Sort the entries [first, stop) of one tile by depth, stably, and tell their slots where they are."""
-    count = stop - first
-    if keys.itemsize == 4:
-        order = _radix_order(keys[first:stop].view(np.uint32))
-    else:
-        order = np.argsort(keys[first:stop], kind="mergesort").astype(np.uint64)
-    unsorted = entries[first * ENTRY : stop * ENTRY].copy()
-    for i in range(count):
-        at = np.int64(order[i] & np.uint64(0xFFFFFFFF)) * ENTRY
-        entry = first + i
-        slot = unsorted[at + SLOT]
-        entries[entry * ENTRY + ROW] = unsorted[at + ROW]
-        entries[entry * ENTRY + SLOT] = slot
-        entries[entry * ENTRY + BLOCKS] = unsorted[at + BLOCKS]
-        slots[SLOT_FIELDS * slot] = entry
+def _rows(visible):
+    """All rows, in index order."""
+    rows = np.empty(visible.sum(), np.int64)
+    count = 0
+    for chunk in range(len(visible)):
+        for row in range(chunk * GRAIN, chunk * GRAIN + visible[chunk]):
+            rows[count] = row
+            count += 1
+    return rows
+
+
+@inlined
+def _depth_order(depths, ids, rows):
+    """The rows from near to far, equal depths in index order."""
+    if depths.itemsize == 4:
+        return _radix_order(depths.view(np.uint32), ids, rows)
+    return rows[np.argsort(depths[ids[rows]], kind="mergesort")]
 
 
 @kernel
-def _radix_order(bits):
-    """The stable order of `bits`, in the low halves of the result. Positive floats order like their bits."""
-    count = len(bits)
-    keys = np.empty(count, np.uint64)
-    low, high = np.uint64(0xFFFFFFFF), np.uint64(0)
-    for i in range(count):
-        key = np.uint64(bits[i])
-        low &= key
-        high |= key
-        keys[i] = key << np.uint64(32) | np.uint64(i)
-    if count <= _FEW:
-        for i in range(1, count):
-            key, j = keys[i], i
-            while j > 0 and keys[j - 1] > key:
-                keys[j] = keys[j - 1]
-                j -= 1
-            keys[j] = key
-        return keys
-    spare = np.empty(count, np.uint64)
-    histogram = np.empty(256, np.int64)
+def _radix_order(bits, ids, rows):
+    """Stable radix sort of `rows` by `bits[ids[row]]`, a byte at a time. Positive floats order like their bits."""
+    count = len(rows)
     mask = np.uint64(255)
+    keys, spare = np.empty(count, np.uint64), np.empty(count, np.uint64)
+    histogram = np.zeros((4, 256), np.int64)
+    for i in range(count):
+        key = np.uint64(bits[ids[rows[i]]])
+        keys[i] = key << np.uint64(32) | np.uint64(rows[i])
+        for digit in range(4):
+            histogram[digit, (key >> np.uint64(8 * digit)) & mask] += 1
     for digit in range(4):
-        if ((low ^ high) >> np.uint64(8 * digit)) & mask == 0:
+        if histogram[digit].max() == count:
             continue
-        shift = np.uint64(32 + 8 * digit)
-        histogram[:] = 0
-        for i in range(count):
-            histogram[np.int64((keys[i] >> shift) & mask)] += 1
         total = 0
         for d in range(256):
-            total, histogram[d] = total + histogram[d], total
+            total, histogram[digit, d] = total + histogram[digit, d], total
+        shift = np.uint64(32 + 8 * digit)
         for i in range(count):
-            d = np.int64((keys[i] >> shift) & mask)
-            spare[histogram[d]] = keys[i]
-            histogram[d] += 1
+            d = (keys[i] >> shift) & mask
+            spare[histogram[digit, d]] = keys[i]
+            histogram[digit, d] += 1
         keys, spare = spare, keys
-    return keys
+    order = np.empty(count, np.int64)
+    for i in range(count):
+        order[i] = keys[i] & np.uint64(0xFFFFFFFF)
+    return order
+
+
+@kernel
+def _count(start, stop, groups, order, slots, spans, cursors):
+    """How many entries of each tile come from each group of rows."""
+    for group in range(start, stop):
+        for rank in _rows_of(group, groups, order):
+            row = order[rank]
+            for slot in range(spans[2 * row], spans[2 * row + 1]):
+                cursors[group, slots[SLOT_FIELDS * slot]] += 1
+
+
+@kernel
+def _deal(start, stop, groups, order, ids, editable, slots, spans, cursors, entries):
+    """Append the slots of some groups of rows to their tiles' lists, from near to far."""
+    last = len(order) - 1
+    for group in range(start, stop):
+        for rank in _rows_of(group, groups, order):
+            prefetch(spans, 2 * order[min(rank + 2 * _AHEAD, last)])
+            prefetch(slots, SLOT_FIELDS * spans[2 * order[min(rank + _AHEAD, last)]])
+            row = order[rank]
+            wanted = 0 if len(editable) and not editable[ids[row]] else WANTED
+            for slot in range(spans[2 * row], spans[2 * row + 1]):
+                tile, blocks = slots[SLOT_FIELDS * slot], slots[SLOT_FIELDS * slot + 1]
+                entry = cursors[group, tile]
+                cursors[group, tile] += 1
+                slots[SLOT_FIELDS * slot] = entry
+                entries[entry * ENTRY + ROW] = row
+                entries[entry * ENTRY + SLOT] = slot
+                entries[entry * ENTRY + BLOCKS] = blocks | wanted
