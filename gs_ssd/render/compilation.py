@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from numba import njit, types
 
+_KERNEL_FILES = ("composite", "harmonics", "projection", "simd", "threads", "tiles")
 # The kernels that Python calls; the others are compiled into them.
 ENTRY_POINTS = []
 
@@ -57,11 +58,11 @@ def _warn_once():
 
 @functools.cache
 def _sources() -> str:
-    """A digest of this package's sources."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    """A digest of all files with kernels or what is compiled into them."""
+    folder = Path(__file__).parent
+    return hashlib.sha256(
+        b"".join((folder / f"{name}.py").read_bytes() for name in _KERNEL_FILES)
+    ).hexdigest()
 
 
 def kernels_are_compiled(device: str | torch.device = "cpu") -> bool:

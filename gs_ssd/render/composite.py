@@ -173,11 +173,13 @@ def _forward_tiles(
                 a = minimum(exp2(log2_alpha), ALPHA_MAX)
                 hit = (log2_alpha >= LOG2_ALPHA_MIN) & (position < load(stop_at, at))
                 before = load(T, at)
-                after = fma(-before, a, before)
-                visible = hit & (after > TRANSMITTANCE_MIN)
+                visible = hit & (fma(-before, a, before) > TRANSMITTANCE_MIN)
                 stopped = hit & ~visible
-                weight = select(visible, before * a, zero)
-                store(T, at, select(visible, after, before))
+                a = select(visible, a, zero)
+                weight = before * a
+                store(
+                    T, at, fma(-before, a, before)
+                )  # of all lanes: what was stored under a mask is slow to load
                 store(c0, at, fma(weight, records[record + COLOR], load(c0, at)))
                 store(c1, at, fma(weight, records[record + COLOR + 1], load(c1, at)))
                 store(c2, at, fma(weight, records[record + COLOR + 2], load(c2, at)))

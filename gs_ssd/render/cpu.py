@@ -45,7 +45,13 @@ class _Camera:
 
 def _arrays(*tensors):
     """Flat numpy views."""
-    return [tensor.detach().reshape(-1).numpy() for tensor in tensors]
+    return [tensor.numpy(force=True).reshape(-1) for tensor in tensors]
+
+
+def _by_view(*tensors):
+    """Flat numpy views of every view's part."""
+    arrays = [tensor.numpy(force=True) for tensor in tensors]
+    return [[array[c].reshape(-1) for array in arrays] for c in range(len(tensors[0]))]
 
 
 def _run(kernel, count, *args):
@@ -70,8 +76,8 @@ class _Project(torch.autograd.Function):
         radii = torch.empty(C, N, 2, dtype=torch.int32)
         compensations = means.new_empty(C, N if antialiased else 0)
         gaussians = _arrays(means, quats, scales, opacities)
-        for c, camera in enumerate(cameras):
-            outputs = _arrays(*(x[c] for x in (radii, means2d, depths, conics, compensations, records)))
+        by_view = _by_view(radii, means2d, depths, conics, compensations, records)
+        for c, (camera, outputs) in enumerate(zip(cameras, by_view)):
             camera.pairs = _run(
                 projection.project, N, camera.matrices, camera.limits, camera.options, *gaussians,
                 *_colors(base, rest, c), *outputs, camera.ids, camera.visible, camera.candidates,
@@ -92,17 +98,18 @@ class _Project(torch.autograd.Function):
         if grad_records is None:
             grad_records = means.new_zeros(C, N + 1, tiles.RECORD)
         grads = [torch.empty_like(x) for x in (means, quats, scales, opacities)]
-        by_view = base.dim() == 3
-        grad_base = torch.zeros_like(base) if by_view else torch.empty_like(base)
+        grad_base = torch.zeros_like(base) if base.dim() == 3 else torch.empty_like(base)
         grad_rest = torch.empty_like(rest)
-        gaussians, opacity = _arrays(means, quats, scales), *_arrays(opacities)
-        for c, camera in enumerate(ctx.cameras):
-            dense = [means.new_empty(0) if x is None else x[c] for x in (grad_depths, grad_conics)]
+        *gaussians, opacity = _arrays(means, quats, scales, opacities)
+        flat_grads = _arrays(*grads)
+        dense = [means.new_empty(C, 0) if x is None else x for x in (grad_depths, grad_conics)]
+        by_view = _by_view(conics, grad_records, grad_means2d, *dense)
+        for c, (camera, (conic, *grad_outputs)) in enumerate(zip(ctx.cameras, by_view)):
             grad_colors = _colors(grad_base, grad_rest, c)
             _run(
                 projection.project_adjoint, N, camera.matrices, camera.limits, camera.options, *gaussians,
-                *_colors(base, rest, c), *_arrays(conics[c]), camera.ids, camera.visible, camera.editable,
-                *_arrays(grad_records[c], grad_means2d[c], *dense, *grads), *grad_colors[:2], opacity, c > 0,
+                *_colors(base, rest, c), conic, camera.ids, camera.visible, camera.editable,
+                *grad_outputs, *flat_grads, *grad_colors[:2], opacity, c > 0,
             )  # fmt: skip
         return *grads, grad_base, grad_rest, None
 
@@ -124,11 +131,13 @@ class _Composite(torch.autograd.Function):
         C, D = backgrounds.shape
         color, alpha = records.new_empty(C, height, width, D), records.new_empty(C, height, width, 1)
         ctx.states = [_state(camera, records, width, height) for camera in cameras]
-        for c, (camera, state) in enumerate(zip(cameras, ctx.states)):
+        by_view = zip(
+            cameras, _by_view(records, depths, backgrounds), ctx.states, color.numpy(), alpha.numpy()
+        )
+        for camera, (record, depth, background), state, *images in by_view:
             run(
-                composite.forward, *_arrays(records[c]), camera.ids, camera.visible, camera.candidates,
-                *_arrays(depths[c]), camera.editable, *_arrays(backgrounds[c]), *state,
-                color[c].numpy(), alpha[c].numpy(),
+                composite.forward, record, camera.ids, camera.visible, camera.candidates, depth, camera.editable,
+                background, *state, *images,
             )  # fmt: skip
         ctx.save_for_backward(records, conics, backgrounds, alpha)
         ctx.cameras = cameras
@@ -141,11 +150,12 @@ class _Composite(torch.autograd.Function):
         grad_color, grad_alpha = grad_color.contiguous(), grad_alpha.contiguous()
         grad_rows = torch.empty_like(records)
         grad_means2d = records.new_empty(*conics.shape[:2], 2)
-        for c, (camera, state) in enumerate(zip(ctx.cameras, ctx.states)):
+        arrays = _by_view(records, conics, backgrounds, grad_rows, grad_means2d)
+        by_view = zip(ctx.cameras, arrays, ctx.states, grad_color.numpy(), grad_alpha.numpy())
+        for camera, (record, conic, background, *grads), state, *grad_images in by_view:
             run(
-                composite.backward, *_arrays(records[c]), camera.ids, camera.visible, *_arrays(conics[c]),
-                camera.editable, *_arrays(backgrounds[c]), *state, grad_color[c].numpy(), grad_alpha[c].numpy(),
-                *_arrays(grad_rows[c], grad_means2d[c]),
+                composite.backward, record, camera.ids, camera.visible, conic, camera.editable, background, *state,
+                *grad_images, *grads,
             )  # fmt: skip
         grad_backgrounds = (grad_color * (1 - alpha)).sum((1, 2)) if ctx.needs_input_grad[2] else None
         return grad_rows, grad_means2d, grad_backgrounds, *[None] * 5
@@ -156,7 +166,7 @@ def _state(camera: _Camera, like: Tensor, width: int, height: int):
     if camera.pairs > np.iinfo(np.int32).max:
         raise UserError(f"{camera.pairs:,} pairs of a Gaussian and a tile are too many; lower the resolution")
     count = -(-width // tiles.TILE) * -(-height // tiles.TILE)
-    dtype = like.new_empty(0).numpy().dtype
+    dtype = np.float32 if like.dtype == torch.float32 else np.float64
     return (
         np.empty(tiles.SLOT_FIELDS * camera.pairs, np.int32),
         np.empty(2 * len(camera.ids), np.int32),
@@ -170,8 +180,7 @@ def _state(camera: _Camera, like: Tensor, width: int, height: int):
 
 def _camera(viewmat, K, limits, options, editable, count) -> _Camera:
     matrices = np.zeros((7, 4))
-    matrices[:4] = viewmat.detach().numpy()
-    matrices[4:, :3] = K.detach().numpy()
+    matrices[:4], matrices[4:, :3] = viewmat, K
     chunks = -(-count // GRAIN)
     ids, visible, candidates = (
         np.empty(count + 1, np.int32),
@@ -196,22 +205,23 @@ def rasterization(
     elif render_mode != "RGB":  # depth has no background
         backgrounds = torch.cat([backgrounds[:, : D - 1], backgrounds.new_zeros(C, 1)], dim=-1)
     gaussians = [x.contiguous() for x in (means, quats, scales, opacities)]
+    viewmats, Ks = viewmats.numpy(force=True), Ks.numpy(force=True)
     limits = (float(width), float(height), float(near_plane), float(far_plane), float(eps2d))
     chosen = _NOTHING if editable is None else editable.contiguous().numpy()
 
-    images, first = [], None
-    for (base, rest, depth_channel, _), background in zip(
-        passes, backgrounds.split([channels for *_, channels in passes], -1)
-    ):
+    images, first, start = [], None, 0
+    for base, rest, depth_channel, channels in passes:
+        background = backgrounds[:, start : start + channels].contiguous() if len(passes) > 1 else backgrounds
+        start += channels
         degree = sh_degree if sh_degree is not None and base.shape[-1] else -1
         options = (int(rasterize_mode == "antialiased"), degree, depth_channel)
-        cameras = [_camera(viewmats[c], Ks[c], limits, options, chosen, N) for c in range(C)]
+        cameras = [_camera(*matrices, limits, options, chosen, N) for matrices in zip(viewmats, Ks)]
         projected = _Project.apply(*gaussians, base, rest, cameras)
         first = first or projected
         image, alphas = _Composite.apply(
             projected[3],
             first[0],
-            background.contiguous(),
+            background,
             first[2].detach(),
             first[1].detach(),
             cameras,

@@ -11,6 +11,7 @@ import pytest
 
 import gs_ssd
 from gs_ssd import render
+from gs_ssd.render import compilation
 from gs_ssd.render.compilation import kernel
 
 ROOT = Path(gs_ssd.__file__).parents[1]
@@ -32,7 +33,7 @@ def test_an_empty_cache_is_seen_and_compiling_fills_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_change_of_any_file_of_the_package_makes_the_cache_stale(tmp_path):
+def test_a_change_of_any_file_with_kernels_makes_the_cache_stale(tmp_path):
     """numba looks at the file of the kernel alone, and would run code that was compiled from an older helper."""
     source = "from gs_ssd.render.compilation import kernel\n@kernel\ndef double(x):\n    return 2 * x\n"
     (tmp_path / "module.py").write_text(source)
@@ -74,3 +75,10 @@ def test_kernels_do_without_a_source_file():
     namespace = {}
     exec("def double(x):\n    return 2 * x", namespace)  # no file, hence nowhere to cache
     assert kernel(namespace["double"])(np.int64(21)) == 42
+
+
+def test_all_files_with_kernels_are_watched():
+    files = {
+        path.stem for path in (ROOT / "gs_ssd" / "render").glob("*.py") if "render.simd" in path.read_text()
+    }
+    assert files | {"simd", "threads"} == set(compilation._KERNEL_FILES)

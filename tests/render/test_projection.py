@@ -81,7 +81,10 @@ def test_harmonics_match_gsplat(degree, dtype, tolerance):
     limits = float(WIDTH), float(HEIGHT), 0.01, 1e10, 0.3
 
     def colors_of_records(means, coefficients):
-        cameras = [cpu._camera(*x, limits, (0, degree, -1), cpu._NOTHING, 100) for x in zip(viewmats, Ks)]
+        cameras = [
+            cpu._camera(*(y.numpy() for y in x), limits, (0, degree, -1), cpu._NOTHING, 100)
+            for x in zip(viewmats, Ks)
+        ]
         base, rest = coefficients[:, 0].contiguous(), coefficients[:, 1:].reshape(100, 45)
         others = [parameters[name] for name in ("quats", "scales", "opacities")]
         records = cpu._Project.apply(means, *others, base, rest, cameras)[3]
