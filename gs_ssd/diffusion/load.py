@@ -106,6 +106,8 @@ def load_prior(
     """
     half = _dtype(dtype)
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    if device.type == "cuda":
+        state_tf32()
     if name == "auto" and path is None:
         name = "sd21" if device.type == "cuda" else "embedded"
     alias = ALIASES.get(name)
@@ -117,9 +119,10 @@ def load_prior(
             f"no model is called {name!r}: {hint}there are {', '.join(ALIASES)}, folders and hub names"
         )
     if source is None:
-        from gs_ssd.diffusion.tiny import tiny_prior
+        with _quietly():
+            from gs_ssd.diffusion.tiny import tiny_prior
 
-        prior = tiny_prior(TINY[name], device=device, dtype=half, freeu=bool(freeu), offload=offload)
+            prior = tiny_prior(TINY[name], device=device, dtype=half, freeu=bool(freeu), offload=offload)
         return adapt(
             prior, lora=lora, lora_scale=lora_scale, vae=vae, vae_dtype=vae_dtype, vae_tiling=vae_tiling
         )
@@ -158,6 +161,11 @@ def adapt(
     return prior
 
 
+def state_tf32() -> None:
+    """TF32 for convolutions and products that stay in float32: stated, so that no other library's setting decides."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+
+
 def find_model(path: str, *, revision: str | None, offline: bool, half: bool) -> ModelFolder:
     """The model in a folder or on the hub, recognised; its weights are there but not loaded."""
     folder = Path(path).expanduser()
@@ -181,7 +189,8 @@ def build_prior(
 ) -> DiffusersPrior:
     """Load the parts of a recognised model and put its family's adapter around them."""
     module, _, adapter = model.family.adapter.partition(":")
-    prior_class = getattr(import_module(module), adapter)
+    with _quietly():
+        prior_class = getattr(import_module(module), adapter)
     dtype = dtype or (prior_class.half if device.type == "cuda" else torch.float32)
     try:
         with _quietly():
@@ -238,16 +247,18 @@ def _load_part(model: ModelFolder, part: str, dtype: torch.dtype) -> Any:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the loaders' own progress bars, which tell a user nothing that the run's own doesn't."""
+    """Without the loaders' own progress bars and hints, which tell a user nothing that the run's own doesn't."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    shown = transformers_logging.is_progress_bar_enabled()
+    shown, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
+        transformers_logging.set_verbosity(level)
         diffusers_logging.enable_progress_bar()
         if shown:
             transformers_logging.enable_progress_bar()

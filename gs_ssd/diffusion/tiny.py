@@ -53,15 +53,15 @@ def _letter_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def _clip(kind: str = "CLIPTextModel") -> Any:
+def _clip(kind: str = "CLIPTextModel", width: int = 32) -> Any:
     config = CLIPTextConfig(
         vocab_size=2 + 2 * len(LETTERS),
-        hidden_size=32,
+        hidden_size=width,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=CONTEXT,
-        projection_dim=32,
+        projection_dim=width,
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=1,

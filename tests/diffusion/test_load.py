@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from gs_ssd.assets import PRIOR
-from gs_ssd.diffusion.load import ALIASES, load_prior
+from gs_ssd.diffusion.load import ALIASES, load_prior, state_tf32
 from gs_ssd.diffusion.tiny import tiny_parts
 from gs_ssd.errors import UserError
 
@@ -54,3 +57,24 @@ def test_a_mistyped_dtype():
 
 def test_every_alias_says_what_it_is():
     assert all(alias.about for alias in ALIASES.values())
+
+
+@pytest.mark.parametrize("name", ["embedded", "tiny_sd3"])
+def test_loading_says_nothing(name):
+    """In a process of its own: no progress bars, no hints of the libraries below."""
+    code = f"from gs_ssd.diffusion.load import load_prior; load_prior({name!r}, device='cpu').encode_prompt(['a man'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_tf32_is_stated():
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
+    try:
+        for flag in flags:
+            flag.allow_tf32 = False
+        state_tf32()
+        assert all(flag.allow_tf32 for flag in flags)
+    finally:
+        for flag, value in zip(flags, before):
+            flag.allow_tf32 = value
