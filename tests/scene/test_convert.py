@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from gs_ssd.cli.convert import main
 from gs_ssd.scene import load_gaussians, save_gaussians
 from tests.synthetic import random_gaussians
@@ -19,6 +21,7 @@ def convert(*arguments: object) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 def test_converts(tmp_path):
     save_gaussians(random_gaussians(sh_degree=1), tmp_path / "in.ply")
     done = convert(tmp_path / "in.ply", tmp_path / "out.splat")
@@ -27,6 +30,7 @@ def test_converts(tmp_path):
     assert len(load_gaussians(tmp_path / "out.splat")) == 200
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
     done = convert(tmp_path / "missing.ply", tmp_path / "out.splat")
     assert done.returncode == 2

@@ -301,6 +301,7 @@ def test_compressed_ply_keeps_its_comments(tmp_path):
     assert b"comment made by hand" in plain and b"property float nx" in plain
 
 
+@pytest.mark.slow
 def test_the_first_compressed_ply_needs_no_compiler(tmp_path):
     """Reading one took 10 s in a fresh process while a library compiled its kernels."""
     save_gaussians(random_gaussians(1), tmp_path / "scene.compressed.ply")

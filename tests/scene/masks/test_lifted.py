@@ -200,7 +200,7 @@ def test_words_through_sam3(tmp_path, monkeypatch):
 
 
 def test_a_model_that_is_not_there_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for model in (str(tmp_path / "nothing"), "CIDAS/clipseg-rd64-refined"):
         with pytest.raises(
             UserError, match=r"mask=text needs the model .* or select with mask=prior"
