@@ -36,7 +36,28 @@ def run(cfg: DictConfig, signals: Signals) -> int:
     edit = scene_edit(cfg)
     inputs = (cfg.scene.path, cfg.scene.cameras)
     folder = make_output_dir(cfg.output_dir, scene=cfg.scene.name, prompt=cfg.prompt.name, inputs=inputs)
+    if cfg.preview is not None:
+        return show_selection(edit, cfg, folder)
     return carry_out(edit, cfg, folder, signals)
+
+
+def show_selection(edit: SceneEdit, cfg: DictConfig, folder: Path) -> int:
+    """Write a picture of what the edit may change, from four sides, instead of editing."""
+    import torch
+
+    from gs_ssd.checks import choice
+    from gs_ssd.results.pictures import contact_sheet
+    from gs_ssd.scene.masks import preview
+
+    choice("preview", cfg.preview, ["selection"])
+    with torch.no_grad():
+        cameras = edit.scene.turn(4).to(edit.device)
+        pictures = preview(edit.before, edit.editable, cameras, edit.renderer).cpu()
+    chosen = int(edit.editable.sum())
+    label = f"{chosen:,} of {len(edit.scene):,} Gaussians may change"
+    contact_sheet([(label, pictures)], folder / "selection.png")
+    print(f"{label}\npicture  {folder / 'selection.png'}")
+    return 0
 
 
 def resume(path: str, typed: list[str], cfg: DictConfig, signals: Signals) -> int:
@@ -88,10 +109,14 @@ def carry_out(edit: SceneEdit, cfg: DictConfig, folder: Path, signals: Signals) 
 
 def announce(edit: SceneEdit) -> None:
     """Say what is done, and what the first step waits for."""
+    from gs_ssd.render import kernels_are_compiled
+
     start = "a random ball" if edit.prompts.source is None else repr(edit.prompts.source)
     print(f"{edit.scene.name} ({len(edit.scene):,} Gaussians): {start} → {edit.prompts.target!r}", flush=True)
     if edit.step:
         print(f"resumed  at step {edit.step} of {edit.num_steps}", flush=True)
+    if edit.device.type == "cpu" and not kernels_are_compiled():
+        print("compiling the CPU kernels, once: about a minute", file=sys.stderr, flush=True)
 
 
 def summarise(result: EditResult, folder: Path, writing: float, *, resumable: bool) -> None:

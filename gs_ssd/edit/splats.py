@@ -97,7 +97,9 @@ class SplatCanvas:
         cameras, indices = self.views.sample(self.views_per_step, generator)
         watch.lap("own")
         z_src, image = self.source(cameras, indices)
-        out = self.renderer(self.scene.gaussians, cameras)
+        # Gaussians that may not change get no gradient, which saves the time to compute it.
+        wanted = {} if self.scene.all_editable else {"editable": self.scene.params["editable"]}
+        out = self.renderer(self.scene.gaussians, cameras, **wanted)
         if self.densifier is not None:
             out.info["means2d"].retain_grad()
         self.info = out.info

@@ -52,7 +52,9 @@ class Clip:
     def from_pretrained(cls, path: str, *, device: torch.device | str = "cpu") -> Clip:
         """Load a folder or a hub model; raises UserError when it can't be had."""
         from transformers import CLIPModel, CLIPTokenizer  # seconds that only a judge needs
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         try:
             model = CLIPModel.from_pretrained(path, use_safetensors=True)
             tokenizer = CLIPTokenizer.from_pretrained(path)

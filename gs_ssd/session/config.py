@@ -275,6 +275,7 @@ def scene_edit(cfg: DictConfig) -> SceneEdit:
     import torch
 
     from gs_ssd.checks import whole
+    from gs_ssd.render import compile_kernels, render
     from gs_ssd.session.edit import SceneEdit
     from gs_ssd.session.prompts import Prompts
 
@@ -286,11 +287,23 @@ def scene_edit(cfg: DictConfig) -> SceneEdit:
     generator = torch.Generator().manual_seed(cfg.seed)
     scene = scene_of(cfg, generator)
     videos_of(cfg, scene)  # checked before a prior is loaded
+    if device.type == "cuda":
+        compile_kernels(device)  # minutes at the first time, and before anything is downloaded
     source = None if cfg.scene.path is None else cfg.prompt.source or ""
+    prior: Any = lambda: build(cfg, "diffusion", device=device)  # noqa: E731
+    if cfg.get("mask") is not None:
+        prior = prior()
+        scene = scene.select(
+            build(cfg, "mask"),
+            renderer=render,
+            prior=prior,
+            source=source or "",
+            target=cfg.prompt.target,
+        )
     return SceneEdit(
         scene,
         Prompts(source, cfg.prompt.target, cfg.prompt.negative),
-        prior=lambda: build(cfg, "diffusion", device=device),
+        prior=prior,
         **parts,
         betas=cfg.optimizer.betas,
         clamp_colours=cfg.optimizer.clamp_colours,

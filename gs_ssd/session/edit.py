@@ -143,7 +143,11 @@ class SceneEdit(Run):
             **scene.views,
         )
         self.before, self.editable = scene.gaussians.to(device), scene.editable.to(device)
-        self.renderer = partial(render, background=torch.tensor(list(scene.background), device=device))
+        self.renderer = partial(
+            render,
+            background=torch.tensor(list(scene.background), device=device),
+            rasterize_mode="antialiased" if scene.gaussians.antialiased else "classic",
+        )
         self.trainable = TrainableScene(
             self.before,
             editable=self.editable,

@@ -1,0 +1,101 @@
+"""Ctrl-C and SIGTERM at random moments: never a traceback, and what was computed is kept."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gs_ssd.scene import load_gaussians, save_gaussians
+from tests.synthetic import random_gaussians
+
+ROOT = Path(__file__).parents[2]
+FAST = [
+    "diffusion=tiny",
+    "device=cpu",
+    "resolution=64",
+    "render.frames=4",
+    "render.size=64",
+    "metrics.views=4",
+]
+PROMPTS = ["prompt.source=a photo", "prompt.target=a drawing"]
+
+
+def start(tmp_path: Path, *settings: str, **streams) -> subprocess.Popen:
+    scene = tmp_path / "ball.ply"
+    if not scene.exists():
+        save_gaussians(random_gaussians(300), scene)
+    command = [sys.executable, str(ROOT / "train.py"), f"scene={scene}", *FAST, *PROMPTS, *settings]
+    return subprocess.Popen(command, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **streams)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_at_any_moment_ends_in_a_line(number, tmp_path):
+    moments = random.Random(int(number))
+    for i in range(6):
+        out = tmp_path / f"out{i}"
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = start(tmp_path, "steps=60", f"output_dir={out}", **pipes)
+        time.sleep(moments.uniform(0.5, 12))
+        process.send_signal(number)
+        said, complained = process.communicate(timeout=120)
+        assert "Traceback" not in complained + said and process.returncode in (0, 130, -number)
+        if "edited " in said:
+            assert len(load_gaussians(out / "edited.ply")) > 0 and (out / "run.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_stopped_run_is_kept_and_goes_on_to_the_same_bytes(tmp_path):
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    settings = ["steps=40", "densify.start=6", "densify.every=6", "checkpoint.every=1"]
+    assert start(tmp_path, *settings, f"output_dir={whole}").wait(timeout=300) == 0
+    process = start(tmp_path, *settings, f"output_dir={part}", stderr=subprocess.PIPE)
+    while "(8 of 40 steps)" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (part / "edited.ply").exists()
+    resumed = [sys.executable, str(ROOT / "train.py"), f"resume={part}"]
+    done = subprocess.run(resumed, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (whole / "edited.ply").read_bytes() == (part / "edited.ply").read_bytes()
+    again = subprocess.run(resumed, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 2 and "a finished run has none" in again.stderr
+
+
+@pytest.mark.slow
+def test_streams_that_break_cost_nothing(tmp_path):
+    for name, streams in (
+        ("closed", {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}),
+        ("full", {"stdout": open("/dev/full", "w"), "stderr": open("/dev/full", "w")}),  # noqa: SIM115
+    ):
+        out = tmp_path / name
+        process = start(tmp_path, "steps=3", "no_edit_guard=false", f"output_dir={out}", **streams)
+        if process.stdout is not None:
+            process.stdout.close()
+        assert process.wait(timeout=300) == 0
+        assert (out / "run.json").is_file() and (out / "turntable.mp4").is_file()
+
+
+def test_commands_answer_what_is_mistyped(capsys):
+    from gs_ssd.cli.main import main
+
+    assert main(["--version"]) == 0 and main([]) == 0
+    assert main(["edti"]) == 2
+    assert "did you mean edit?" in capsys.readouterr().err
+    for typed, message in (
+        (["edit", "--prompt", "a clown"], 'such as prompt.target="a clown"'),
+        (["edit", "clown"], "'clown' is no setting"),
+        (["edit", "stepz=3"], "did you mean steps?"),
+        (["edit", "experiment=quick"], "preset=quick"),
+        (["edit", "resume=nowhere"], "no such checkpoint: nowhere"),
+        (["edit", "resume=nowhere", "steps=3"], "keeps its own settings"),
+    ):
+        assert main(typed) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1 and message in lines[0]
