@@ -17,6 +17,7 @@ COMMANDS = {
     "render": "make videos, pictures and depth of a scene",
     "blend": "give a finished edit another strength",
     "convert": "convert a scene between formats",
+    "doctor": "say what this machine can run, what is missing, and what an edit will cost",
     "prompts": "print the ready-made prompts and the words that the embedded prior knows",
 }
 

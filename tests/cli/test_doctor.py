@@ -1,0 +1,131 @@
+"""`gs-ssd doctor`: what it finds, what it tells to type, and what it predicts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from dataclasses import replace
+
+import pytest
+
+from gs_ssd.assets import ROOT
+from gs_ssd.cli import doctor
+from gs_ssd.cli.main import main
+from gs_ssd.scene import save_gaussians
+from gs_ssd.session.costs import CPU, CPU_PRIORS, CUDA_PRIORS, METHODS, Job, predict
+from gs_ssd.session.shorthands import options
+from tests.synthetic import random_gaussians
+
+FACE = Job(
+    gaussians=38251, family="embedded", method="SSD", steps=300, views=1, side=128, frames=30, frame_side=256
+)
+
+
+def test_this_machine_can_run_an_edit(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "reachable", lambda url: False)
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "ffmpeg with libx264" in said and "models on this machine: embedded" in said
+    assert "doesn't answer" in said or "HF_HUB_OFFLINE" in said
+
+
+def test_every_gap_comes_with_what_mends_it(monkeypatch):
+    monkeypatch.setattr(doctor, "reachable", lambda url: False)
+    assert [f.what for f in doctor.findings() if f.state != "ok" and not f.remedy] == []
+
+
+def test_without_ffmpeg_no_edit_can_run(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(doctor, "device", lambda: ())
+    monkeypatch.setattr(doctor, "models", lambda: ())
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "none"))
+    assert main(["doctor"]) == 1
+    assert "broken   no ffmpeg for the videos" in capsys.readouterr().out
+
+
+def test_little_memory_is_said(monkeypatch):
+    monkeypatch.setattr(doctor, "memory_gb", lambda: (4.0, 0.5))
+    assert doctor.memory().state == "missing" and "0.5 GB of it free" in doctor.memory().what
+
+
+def test_it_knows_every_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert doctor.EXTRAS.keys() == project["optional-dependencies"].keys() - {"test"}
+
+
+def test_help_imports_no_torch():
+    code = "import sys; from gs_ssd.cli.main import main; main(['doctor', '--help']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_prediction_imports_no_torch():
+    code = "import sys, gs_ssd.session.costs; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_forecast_names_time_and_memory(capsys):
+    settings = ["scene=face", "prompt=clown", "preset=quick", "diffusion=embedded", "device=cpu"]
+    assert main(["doctor", *settings]) == 0
+    said = capsys.readouterr().out
+    assert "face: 38,251 Gaussians, 300 steps, 1 × 128×128 pixels, SSD on embedded" in said
+    assert "GB of memory" in said and "about " in said
+
+
+def test_what_is_unknown_is_said(capsys):
+    assert main(["doctor", "scene=face", "prompt=clown", "diffusion=sdxl", "device=cpu"]) == 0
+    assert "nothing is known of the cost of sdxl on a CPU" in capsys.readouterr().out
+
+
+def test_a_mistyped_setting_is_answered_as_edit_answers_it(capsys):
+    assert main(["doctor", "scene=fase"]) == 2
+    assert "no scene is called 'fase' (did you mean face?)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".splat", ".compressed.ply", ".spz"])
+def test_gaussians_are_counted_as_they_are_read(tmp_path, suffix):
+    save_gaussians(random_gaussians(300, sh_degree=0), tmp_path / f"scene{suffix}")
+    assert doctor.count_gaussians(tmp_path / f"scene{suffix}") == 300
+
+
+def test_every_method_has_its_price(tmp_path):
+    """By the class that its configuration names."""
+    targets = {
+        line.rpartition(".")[2].strip()
+        for name in options("guidance")
+        for line in (ROOT / "configs" / "guidance" / f"{name}.yaml").read_text().splitlines()
+        if line.startswith("_target_")
+    }
+    assert targets == METHODS.keys()
+
+
+@pytest.mark.parametrize(
+    "larger",
+    [
+        {"steps": 600},
+        {"views": 2},
+        {"side": 256},
+        {"gaussians": 200_000},
+        {"frames": 60},
+        {"frame_side": 512},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_more_costs_more(larger):
+    small, large = predict(FACE, cuda=False), predict(replace(FACE, **larger), cuda=False)
+    assert small and large and large.total > small.total
+
+
+def test_threads_help_and_compiling_takes_its_time():
+    one, two = (predict(FACE, cuda=False, threads=count) for count in (1, 2))
+    first = predict(FACE, cuda=False, compiled=False)
+    assert one and two and first
+    assert two.total < one.total and first.total == pytest.approx(one.total + CPU.compile)
+
+
+def test_estimates_are_told_from_measurements():
+    assert all(cost and cost.measured for cost in [predict(FACE, cuda=False)])
+    gpu = predict(replace(FACE, family="sd", side=512), cuda=True)
+    assert gpu and not gpu.measured and "not measured on a GPU" in doctor.told(gpu)
+    assert gpu.gpu_mb > 4000
+    assert predict(replace(FACE, family="sdxl"), cuda=True) is None
+    assert CPU_PRIORS.keys() - {"tiny"} <= CUDA_PRIORS.keys()
