@@ -217,7 +217,7 @@ def models() -> Iterator[Finding]:
     from gs_ssd.diffusion.load import ALIASES
 
     there = ["embedded"] if (PRIOR / "unet").is_dir() else []
-    away = []
+    away: list[str] = []
     for name, alias in ALIASES.items():
         if alias.path is None or alias.path == str(PRIOR):
             continue
@@ -275,9 +275,10 @@ def forecast(arguments: list[str]) -> int:
 
     compiled = kernels_are_compiled("cuda" if cuda else "cpu")
     cost = predict(job, cuda=cuda, threads=torch.get_num_threads(), compiled=compiled)
+    where = "CUDA" if cuda else f"{torch.get_num_threads()} CPU threads"
     print(
         f"{cfg.scene.name}: {job.gaussians:,} Gaussians, {job.steps} steps, "
-        f"{job.views} × {job.side}×{job.side} pixels, {job.method} on {cfg.diffusion.name}, {'CUDA' if cuda else f'{torch.get_num_threads()} CPU threads'}"
+        f"{job.views} × {job.side}×{job.side} pixels, {job.method} on {cfg.diffusion.name}, {where}"
     )
     if cost is None:
         print(

@@ -170,8 +170,7 @@ def _parts(path: Path, family: Family, index: dict[str, Any]) -> dict[str, tuple
     parts: dict[str, tuple[str, str]] = {}
     for part in (*family.parts, *family.optional):
         entry = index.get(part)
-        named = isinstance(entry, list) and len(entry) == 2 and all(isinstance(x, str) for x in entry)
-        if named:
+        if isinstance(entry, list) and len(entry) == 2 and all(isinstance(x, str) for x in entry):
             parts[part] = (entry[0].partition(".")[0], entry[1])
         elif part in family.parts:
             raise UserError(

@@ -40,6 +40,7 @@ class PixArtPrior(DiffusersPrior):
         return TextCondition(hidden, mask=mask.bool())
 
     def forward(self, z_t: Tensor, t: int, text: TextCondition) -> Tensor:
+        assert text.mask is not None
         output = self.network(
             z_t,
             encoder_hidden_states=text.hidden,

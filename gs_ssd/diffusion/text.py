@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ class TextCondition:
 
     def split(self) -> list[TextCondition]:
         """One record per prompt."""
-        return [self.map(lambda x, i=i: x[i : i + 1]) for i in range(len(self))]
+        return [self.map(itemgetter(slice(i, i + 1))) for i in range(len(self))]
 
     def expand(self, count: int) -> TextCondition:
         """A single prompt's record repeated to a batch of `count`; a batch of that size is left as it is."""
@@ -46,5 +47,11 @@ class TextCondition:
     @classmethod
     def cat(cls, records: Sequence[TextCondition]) -> TextCondition:
         """The records of one prior, as one batch."""
-        columns = zip(*((record.hidden, record.mask, record.pooled) for record in records))
-        return cls(*(None if column[0] is None else torch.cat(column) for column in columns))
+        masks, pooled = [r.mask for r in records], [r.pooled for r in records]
+        return cls(torch.cat([r.hidden for r in records]), _joined(masks), _joined(pooled))
+
+
+def _joined(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    """One batch, or None where the records have none."""
+    there = [x for x in tensors if x is not None]
+    return torch.cat(there) if there else None

@@ -116,7 +116,11 @@ def _vp_scheduler(kind: str = "DDIMScheduler", **settings: Any) -> Any:
 def stable_diffusion(
     *, prediction_type: str = "epsilon", in_channels: int = 4, **unet: Any
 ) -> dict[str, Any]:
-    own = {"clip_sample": False, "set_alpha_to_one": False, "prediction_type": prediction_type}
+    own: dict[str, Any] = {
+        "clip_sample": False,
+        "set_alpha_to_one": False,
+        "prediction_type": prediction_type,
+    }
     text_encoder, vae = _clip(), _vae()
     return {
         "unet": _unet(in_channels=in_channels, **unet),

@@ -50,6 +50,7 @@ class ZImagePrior(DiffusersPrior):
         return TextCondition(hidden[:-1], mask=mask)
 
     def forward(self, z_t: Tensor, t: int, text: TextCondition) -> Tensor:
+        assert text.mask is not None
         states = [hidden[mask] for hidden, mask in zip(text.hidden, text.mask, strict=True)]
         time = z_t.new_full((len(z_t),), 1 - self.schedule.sigma(t))
         output = self.network(list(z_t[:, :, None].unbind()), time, states, return_dict=False)[0]

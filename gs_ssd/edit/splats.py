@@ -128,7 +128,7 @@ class SplatCanvas:
         return len(self.scene.params["means"])
 
     def state_dict(self) -> dict[str, Any]:
-        parts = {
+        parts: dict[str, Any] = {
             "scene": self.scene,
             "views": self.views,
             "anchors": self.anchors,

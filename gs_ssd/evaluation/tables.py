@@ -105,10 +105,11 @@ def trend_lines(rows: Sequence[dict], trends: Sequence[Mapping[str, Any]]) -> li
         column = trend["metric"]
         values = [mean([row for row in rows if row["variant"] == v], column) for v in trend["grows"]]
         numbers = ", ".join(f"{v}: {shown(value, column)}" for v, value in zip(trend["grows"], values))
-        if any(value is None for value in values):
+        measured = [value for value in values if value is not None]
+        if len(measured) < len(values):
             verdict = "not measured"
         else:
-            verdict = "holds" if all(a < b for a, b in pairwise(values)) else "**does not hold**"
+            verdict = "holds" if all(a < b for a, b in pairwise(measured)) else "**does not hold**"
         lines.append(f"* {trend['claim']}: {verdict} ({COLUMNS[column][0]} {numbers})")
     return lines
 

@@ -56,6 +56,6 @@ def compile_kernels() -> None:
 def _has_compiler() -> bool:
     """gsplat's own rule."""
     home = cpp_extension._find_cuda_home()
-    return bool(home) and (
+    return home is not None and (
         os.path.isfile(os.path.join(home, "bin", "nvcc")) or shutil.which("nvcc") is not None
     )
