@@ -22,6 +22,19 @@ class Render:
     info: dict
 
 
+_SERIAL = 16_384  # elements that torch does not share out among threads
+
+
+def activated_opacities(logits: Tensor) -> Tensor:
+    """Sigmoids [N], the same bits for every number of threads.
+
+    torch computes the last few elements of every thread's share by other code than the rest, which rounds differently.
+    """
+    if logits.is_cuda or len(logits) <= _SERIAL:
+        return torch.sigmoid(logits)
+    return torch.cat([torch.sigmoid(part) for part in logits.split(_SERIAL)])
+
+
 def render(
     gaussians: Gaussians,
     cameras: Cameras,
@@ -44,7 +57,7 @@ def render(
         gaussians.means,
         gaussians.quats,
         torch.exp(gaussians.scales),
-        torch.sigmoid(gaussians.opacities),
+        activated_opacities(gaussians.opacities),
         (gaussians.sh0, gaussians.shN),
         cameras.viewmats.to(gaussians.means),
         cameras.Ks.to(gaussians.means),

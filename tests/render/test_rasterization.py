@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from gs_ssd.render import Render, rasterization, render
+from gs_ssd.render.renderer import activated_opacities
 from gs_ssd.scene import Cameras
 from tests.render import oracle
 from tests.render.scenes import HEIGHT, WIDTH, gaussians, views, wide_gaussians
@@ -133,6 +134,21 @@ def test_every_run_and_every_thread_count_gives_the_same_bits():
             rasterization, inputs, torch.float32, views(2, 96, 80), (96, 80), sh_degree=1
         )
         runs.append([images, alphas, *gradients.values()])
+    torch.set_num_threads(threads)
+    for other in runs[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(runs[0], other))
+
+
+def test_opacities_have_the_same_bits_for_every_thread_count():
+    """More of them than torch computes on one thread: its own sigmoid depends on how they are shared out."""
+    logits = torch.randn(100_001, generator=torch.Generator().manual_seed(5))
+    threads, runs = torch.get_num_threads(), []
+    for count in (1, 2, 3, 5):
+        torch.set_num_threads(count)
+        leaf = logits.clone().requires_grad_()
+        opacities = activated_opacities(leaf)
+        opacities.square().sum().backward()
+        runs.append((opacities, leaf.grad))
     torch.set_num_threads(threads)
     for other in runs[1:]:
         assert all(torch.equal(a, b) for a, b in zip(runs[0], other))
