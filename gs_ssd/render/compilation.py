@@ -24,8 +24,9 @@ def kernel(function):
     """`njit` without the GIL, with the machine code cached on disk where some cache directory is writable."""
     with without_cache_if_need_be():
         dispatcher = njit(nogil=True, cache=True)(function)
-        # numba itself would notice a change of this function's file, but not of the files it calls into.
-        dispatcher._cache._cache_file._source_stamp = _sources()
+        # numba itself would notice a change of this function's file, but not of the files it calls into. As part of
+        # the version it is compared before the rest of an index is unpickled, which may name types that are gone.
+        dispatcher._cache._cache_file._version += f" {_sources()}"
         return dispatcher
     return njit(nogil=True)(function)
 

@@ -77,10 +77,14 @@ class Text(Mask):
     def _load(self, device: torch.device) -> tuple[Any, Any, str]:
         """The network, its tokenizer, and which of the two kinds it is."""
         from transformers import AutoConfig, AutoTokenizer, CLIPSegForImageSegmentation, Sam3Model
+        from transformers.utils import logging
 
         path = os.path.expanduser(self.model)
+        bars = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
         try:
-            kind = AutoConfig.from_pretrained(path).model_type
+            # SAM 3's published folder calls itself by its video model, of which Sam3Model is the detector.
+            kind = AutoConfig.from_pretrained(path).model_type.removesuffix("_video")
             if kind not in _MEAN:
                 raise UserError(
                     f"mask.model={self.model} is a {kind} model; give CLIPSeg or SAM 3, {_INSTEAD}"
@@ -95,6 +99,9 @@ class Text(Mask):
                 f"mask=text needs the model {self.model}, which isn't here ({reason}); give mask.model=<folder with "
                 f"CLIPSeg or SAM 3 weights>, {_INSTEAD}"
             ) from error
+        finally:
+            if bars:
+                logging.enable_progress_bar()
         return network.to(device).eval(), tokenizer, kind
 
     def _scores(self, rgb: Tensor, network: Any, tokenizer: Any, kind: str) -> Tensor:

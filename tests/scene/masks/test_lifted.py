@@ -180,22 +180,55 @@ def test_words_through_clipseg(clipseg, monkeypatch):
     assert seen["input_ids"].shape == seen["attention_mask"].shape == (1, 77)
 
 
-def test_words_through_sam3(tmp_path, monkeypatch):
-    """SAM 3 is far too large to build here; its output's name and scale are what the mask relies on."""
-    mask = Text("the hair", model="facebook/sam3", level=0.5, views=3)
+@pytest.fixture(scope="module")
+def sam3(tmp_path_factory):
+    """A SAM 3 of random weights and its tokenizer in a folder."""
+    from transformers import Sam3Config, Sam3Model
+
+    folder = tmp_path_factory.mktemp("sam3")
     tokenizer = tiny_parts()["tokenizer"]
+    small = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    backbone = small | {
+        "model_type": "sam3_vit_model",
+        "num_hidden_layers": 2,
+        "image_size": 112,
+        "patch_size": 14,
+    }
+    backbone |= {"window_size": 4, "global_attn_indexes": [1], "pretrain_image_size": 56}
+    tokens = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    config = Sam3Config(
+        vision_config={
+            "fpn_hidden_size": 32,
+            "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+            "backbone_config": backbone,
+        },
+        text_config=small
+        | tokens
+        | {"num_hidden_layers": 2, "projection_dim": 16, "max_position_embeddings": 32},
+        geometry_encoder_config=small | {"num_layers": 1},
+        detr_encoder_config=small | {"num_layers": 1},
+        detr_decoder_config=small | {"num_layers": 1, "num_queries": 4},
+        mask_decoder_config={"hidden_size": 32, "num_attention_heads": 2},
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        Sam3Model(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
-    def marks(**inputs):
-        assert inputs["input_ids"].shape == (1, 32)
-        assert inputs["pixel_values"].shape == (1, 3, 28, 28)
-        assert inputs["pixel_values"].abs().max() <= 1.5  # from -1 to 1, and what bicubic adds
-        return type("Output", (), {"semantic_seg": torch.full((1, 1, 8, 8), 9.0)})()
 
-    vision = type("Vision", (), {"image_size": 28})()
-    marks.config = type("Config", (), {"vision_config": vision})()
-    monkeypatch.setattr(mask, "_load", lambda device: (marks, tokenizer, "sam3"))
-    white = torch.ones(3, 352, 352)
-    want = lift(SCENE, CAMERAS[[0, 2, 5]].resized(352, 352), white, render)
+def test_words_through_sam3(sam3):
+    """The tiny network's own scores are what is lifted, at the level between its lowest and highest."""
+    mask = Text("the hair", model=str(sam3), views=3)
+    network, tokenizer, kind = mask._load(torch.device("cpu"))
+    assert kind == "sam3"
+    views = CAMERAS[[0, 2, 5]].resized(352, 352)
+    with torch.no_grad():
+        images = [render(SCENE, views[i]).rgb for i in range(3)]
+        scores = torch.cat([mask._scores(image, network, tokenizer, kind) for image in images])
+    assert scores.shape == (3, 352, 352) and 0 < scores.min() < scores.max() < 1
+    mask.level = scores.median().item()
+    want = lift(SCENE, views, scores >= mask.level, render)
     assert torch.equal(mask.find(SCENE, CONTEXT), want)
 
 
