@@ -36,6 +36,7 @@ def call(monkeypatch, capsys, *overrides: str) -> tuple[int, str, list[str]]:
     return code, out, [line for line in err.splitlines() if line.startswith("error")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance", ["nfsd", "sds", "vsd"])
 def test_a_ball_becomes_a_scene(guidance, monkeypatch, capsys, tmp_path):
     out = tmp_path / "out"

@@ -49,6 +49,7 @@ def scene_path(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_the_user_came_for(scene_path, tmp_path):
     out = tmp_path / "out"
     result = train(
@@ -71,6 +72,7 @@ def test_a_run_leaves_what_the_user_came_for(scene_path, tmp_path):
     assert not list(out.glob(".*"))
 
 
+@pytest.mark.slow
 def test_same_seed_same_scene(scene_path, tmp_path):
     for name in ("a", "b"):
         train(f"scene={scene_path}", *FAST, "steps=3", "no_edit_guard=false", f"output_dir={tmp_path / name}")
@@ -90,6 +92,7 @@ def test_every_method_edits_a_scene(guidance, prior, scene_path, tmp_path, monke
     assert json.loads((tmp_path / "run.json").read_text())["steps_done"] == 3
 
 
+@pytest.mark.slow
 def test_no_edit_guard(scene_path, tmp_path):
     still = [f"optimizer.rates.{name}=0" for name in ("scales", "quats", "opacities", "sh0", "shN")]
     still += ["optimizer.rates.means=1e-30", "optimizer.rates.means_final=1e-30", "densify.start=99"]
@@ -102,6 +105,7 @@ def test_no_edit_guard(scene_path, tmp_path):
     assert result.returncode == 0
 
 
+@pytest.mark.slow
 def test_interrupt_stops_and_still_exports(scene_path, tmp_path):
     process = subprocess.Popen(
         [

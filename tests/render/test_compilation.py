@@ -24,6 +24,7 @@ def python(folder: Path, code: str, **environment: str) -> subprocess.CompletedP
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
 
 
+@pytest.mark.slow
 def test_an_empty_cache_is_seen_and_compiling_fills_it(tmp_path):
     code = "from gs_ssd import render; print(render.kernels_are_compiled())"
     fresh = python(ROOT, code, NUMBA_CACHE_DIR=str(tmp_path))
@@ -48,6 +49,7 @@ def test_a_change_of_any_file_with_kernels_makes_the_cache_stale(tmp_path):
     assert [int(x) for x in hits] == [0, 1, 0]
 
 
+@pytest.mark.slow
 def test_a_read_only_install_without_a_home_runs_without_a_cache(tmp_path):
     copy = tmp_path / "gs_ssd"
     shutil.copytree(ROOT / "gs_ssd", copy, ignore=shutil.ignore_patterns("__pycache__"))

@@ -37,6 +37,7 @@ render()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_interrupt_at_any_moment_is_an_exception(threads):

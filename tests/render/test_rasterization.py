@@ -107,6 +107,7 @@ def test_antialiasing_keeps_the_weight_of_a_splat():
     assert abs(sums[1] / sums[0] - 1) < 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["classic", "antialiased"])
 def test_backward_is_the_derivative_of_forward(mode):
     parameters = wide_gaussians(5, 4)

@@ -5,6 +5,7 @@ import pytest
 import gs_ssd
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["clown", "gold"])
 def test_a_short_edit_moves_towards_the_prompt(prompt):
     overrides = [
