@@ -46,6 +46,7 @@ from gs_ssd.evaluation.tables import (
     write_pages,
 )
 from gs_ssd.files import atomic_path
+from gs_ssd.results.contact_page import write_contact_sheet
 from gs_ssd.results.manifest import environment, write_json
 from gs_ssd.scene.datasets import load_cameras
 from gs_ssd.session.shorthands import dotted_keys, explain, options
@@ -190,6 +191,7 @@ def evaluate(cfg: DictConfig) -> int:
     text = write_results(cfg, runs, rates, trials, folder)
     per_row = len(list(cfg.sweep.values())[-1]) if len(cfg.sweep) > 1 else 0
     pages = write_pages(runs, folder, per_row=per_row)
+    pages.append(write_contact_sheet(folder, [run.folder for run in runs], title=cfg.title))
     print(f"{text}\nwritten to {folder}: results.json, results.md, {', '.join(page.name for page in pages)}")
     return 0
 

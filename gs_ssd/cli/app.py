@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gs_ssd.cli.signals import Interrupted, Signals
@@ -105,18 +108,50 @@ def _show(door: str, arguments: list[str]) -> int:
 def _sweep(
     job: Callable[[DictConfig, Signals], int], door: str, arguments: list[str], signals: Signals
 ) -> int:
-    """Hydra splits the sweep and launches it; each of its jobs is composed here, like a single run."""
+    """Hydra splits the sweep and launches it; each of its jobs is composed here, like a single run.
+
+    With output_dir=out, the jobs write to out/0, out/1 and on.
+    """
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
     from gs_ssd.assets import CONFIGS
     from gs_ssd.session.config import compose
+    from gs_ssd.session.shorthands import chosen, expand
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=door)
     def one(cfg: DictConfig) -> int:
         typed = [o for o in HydraConfig.get().overrides.task if not o.startswith("diffusion=auto")]
-        return answer(lambda: job(compose(typed, door), signals))
+        if place := chosen(typed, "output_dir"):
+            own = Path(place.strip("'"), str(HydraConfig.get().job.num))
+            typed.append(f"output_dir={own}")
+        sweeping = GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()  # or composing would be refused within Hydra's own run
+        try:
+            return answer(lambda: job(compose(typed, door), signals))
+        finally:
+            GlobalHydra.instance().hydra = sweeping
 
-    sys.argv[1:] = arguments
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    typed = [argument for argument in arguments if argument not in flags]
+    # Which prior "auto" means is each job's to say.
+    settled = [o for o in expand(typed, cuda=False) if o in typed or not o.startswith("diffusion=")]
+    sys.argv[1:] = [*flags, *settled]
+    started = time.time()
     one()
-    return 0
+    return answer(lambda: _link(typed, started))
+
+
+def _link(typed: list[str], started: float) -> None:
+    """End a sweep with one page that links its runs' reports."""
+    from gs_ssd.results.contact_page import runs_since, write_contact_sheet
+    from gs_ssd.session.shorthands import chosen
+
+    place = chosen(typed, "output_dir")
+    runs = runs_since(Path(place or "outputs").expanduser(), started)
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    folder = Path(place).expanduser() if place else Path("outputs") / "sweeps" / stamp
+    if runs:
+        page = write_contact_sheet(folder, runs, title=" ".join(typed))
+        print(f"sweep    {page}: {len(runs)} run{'s' * (len(runs) > 1)}")

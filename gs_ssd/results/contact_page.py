@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from gs_ssd.errors import UserError
+from gs_ssd.results.folder import MANIFEST
 from gs_ssd.results.report import figure, picture_uri, write_page
 
 SHOWN = ("clip_direction", "retrieval_top1", "clip_similarity", "unedited_psnr", "source_psnr", "seconds")
@@ -48,6 +49,12 @@ def write_contact_sheet(
         orders=[name for name in SHOWN if any(name in card["numbers"] for card in cards)],
     )
     return path
+
+
+def runs_since(root: Path, started: float) -> list[Path]:
+    """The folders under `root` of the runs that ended since `started` (seconds of `time.time`), in that order."""
+    ended = {manifest.parent: manifest.stat().st_mtime for manifest in root.rglob(MANIFEST)}
+    return sorted((run for run, end in ended.items() if end >= started - 1), key=lambda run: ended[run])
 
 
 def _card(run: Path, folder: Path, manifest: Mapping[str, Any], settings: list[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -21,7 +22,7 @@ from PIL import Image
 from gs_ssd.edit.loop import StepReport
 from gs_ssd.errors import UserError
 from gs_ssd.render import Render, render
-from gs_ssd.results.contact_page import write_contact_sheet
+from gs_ssd.results.contact_page import runs_since, write_contact_sheet
 from gs_ssd.results.curves import curve_svg
 from gs_ssd.results.report import LARGEST, READINGS, command_line, figure, write_scene_html
 from gs_ssd.results.scene import Videos, write
@@ -263,6 +264,17 @@ def test_a_contact_sheet_beside_its_runs_links_upwards(tmp_path):
     page = write_contact_sheet(tmp_path / "pages", [tmp_path / "a" / "run"], title=HOSTILE)
     assert "../a/run/report.html" in Page(page.read_text()).addresses
     assert HOSTILE not in page.read_text()
+
+
+def test_the_runs_of_a_sweep_are_found_where_it_wrote_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = Path("outputs")
+    assert runs_since(root, 0) == []
+    for place, ended in (("face/b", 300), ("face/a", 200), ("old", 100)):
+        (root / place).mkdir(parents=True)
+        (root / place / "run.json").write_text("{}")
+        os.utime(root / place / "run.json", (ended, ended))
+    assert runs_since(root, 150) == [root / "face/a", root / "face/b"]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,85 @@
+"""Where an edit writes, at its front door: refused before any work, never over the input, never two runs mixed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import gs_ssd
+from gs_ssd.cli import edit
+from gs_ssd.files import sha256
+from gs_ssd.results.folder import FILES
+from gs_ssd.scene import save_gaussians
+from tests.synthetic import random_gaussians
+
+FAST = [
+    *("diffusion=tiny", "device=cpu", "resolution=64", "steps=2", "metrics.views=2", "metrics.size=32"),
+    *("render.frames=4", "render.size=32", "render.sheet_size=32", "render.sheet_views=2"),
+    *("prompt.source=a photo", "prompt.target=a drawing", "no_edit_guard=false"),
+]
+
+
+@pytest.fixture
+def scene(tmp_path) -> Path:
+    path = tmp_path / "before" / "edited.ply"
+    path.parent.mkdir()
+    save_gaussians(random_gaussians(200), path)
+    return path
+
+
+def failure(capsys, *arguments: str) -> str:
+    assert edit.main([*FAST, *arguments]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning")]
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_the_input_is_never_overwritten(scene, capsys):
+    kept = scene.read_bytes()
+    said = failure(capsys, f"scene={scene}", f"output_dir={scene.parent}")
+    assert str(scene) in said and str(scene.parent) in said
+    assert scene.read_bytes() == kept and [path.name for path in scene.parent.iterdir()] == ["edited.ply"]
+
+
+@pytest.mark.parametrize("broken", ["optimizer.betas=x", "render.size=1", "render.fps=-3", "render.frames=0"])
+def test_a_run_that_fails_at_the_start_leaves_the_older_one(scene, broken, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in FILES:
+        (out / name).write_text("old")
+    failure(capsys, f"scene={scene}", f"output_dir={out}", broken)
+    assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(FILES, "old")
+
+
+@pytest.mark.slow
+def test_a_sweep_ends_with_a_page_that_links_its_reports(scene, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    arguments = [
+        "--multirun",
+        f"scene={scene}",
+        *FAST,
+        "seed=1,2",
+        "output_dir=out",
+    ]
+    monkeypatch.setattr("sys.argv", ["gs-ssd"])
+    assert edit.main(arguments) == 0
+    assert "sweep    out/index.html: 2 runs" in capfd.readouterr().out
+    page = Path("out/index.html").read_text()
+    assert 'href="0/report.html"' in page and 'href="1/report.html"' in page and "seed=1" in page
+
+
+def test_the_digest_is_that_of_the_scene_that_was_loaded(scene, tmp_path):
+    digest = sha256(scene)
+    loaded = gs_ssd.Scene.load(scene)
+    scene.write_bytes(b"replaced while the edit ran")
+    os.remove(scene)
+    prompts = gs_ssd.Prompts("a photo", "a drawing")
+    session = gs_ssd.SceneEdit(loaded, prompts, prior=gs_ssd.load_prior("tiny"), num_steps=1, resolution=64)
+    for _ in session:
+        pass
+    result = session.finish()
+    result.save(tmp_path / "out", videos=result.videos(frames=4, size=32, sheet_size=32, sheet_views=2))
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["input"]["sha256"] == digest
