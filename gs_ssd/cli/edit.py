@@ -30,11 +30,12 @@ def main(argv: Sequence[str]) -> int:
 
 def run(cfg: DictConfig, signals: Signals) -> int:
     """One edit; returns the exit code."""
-    from gs_ssd.results.folder import make_output_dir
+    from gs_ssd.results.folder import check_inputs, make_output_dir
     from gs_ssd.session.config import scene_edit
 
-    edit = scene_edit(cfg)
     inputs = (cfg.scene.path, cfg.scene.cameras)
+    check_inputs(cfg.output_dir, inputs)  # before a prior is loaded
+    edit = scene_edit(cfg)
     folder = make_output_dir(cfg.output_dir, scene=cfg.scene.name, prompt=cfg.prompt.name, inputs=inputs)
     if cfg.preview is not None:
         return show_selection(edit, cfg, folder)

@@ -57,12 +57,7 @@ def make_output_dir(
     """
     try:
         path = _unused(scene, prompt) if folder is None else Path(folder).expanduser()
-        for source in inputs:
-            if source is not None and _overwrites(path, Path(source).expanduser()):
-                raise UserError(
-                    f"output_dir {path} holds the input {source}, which the results would overwrite; "
-                    "choose another folder"
-                )
+        check_inputs(path, inputs)
         if path.exists() and not path.is_dir():
             raise UserError(f"output_dir {path} is a file; choose a folder")
         path.mkdir(parents=True, exist_ok=True)
@@ -81,6 +76,18 @@ def make_output_dir(
         shown = shown if len(shown) <= 120 else f"{shown[:117]}..."
         raise UserError(f"output_dir {shown} can't be written: {reason}; choose another folder") from error
     return path
+
+
+def check_inputs(folder: str | os.PathLike | None, inputs: Iterable[str | os.PathLike | None]) -> None:
+    """Raise UserError where results in `folder` (None: a new one) would overwrite one of `inputs`; touches nothing."""
+    for source in inputs:
+        if folder is not None and source is not None:
+            here, there = (Path(os.path.expanduser(path)) for path in (folder, source))
+            if _overwrites(here, there):
+                raise UserError(
+                    f"output_dir {here} holds the input {source}, which the results would overwrite; "
+                    "choose another folder"
+                )
 
 
 def clear(folder: Path, *, keep: Iterable[str] = ()) -> None:
@@ -132,7 +139,7 @@ def _parts(name: str) -> list[str]:
 
 def _overwrites(folder: Path, source: Path) -> bool:
     """Whether a run into `folder` writes over `source`, under whatever path or link either is named."""
-    if not folder.is_dir() or not source.exists():
+    if not os.path.isdir(folder) or not os.path.exists(source):
         return False
     targets = [folder, *(folder / name for name in FILES)]
     return any(target.exists() and target.samefile(source) for target in targets)

@@ -23,6 +23,7 @@ from gs_ssd.files import sha256
 from gs_ssd.guidance.base import Guidance, encode_prompts
 from gs_ssd.guidance.nfsd import NFSD
 from gs_ssd.guidance.ssd import SSD
+from gs_ssd.results.folder import clear
 from gs_ssd.results.image_files import load_image, save_image
 from gs_ssd.results.manifest import environment, peak_memory_mb, write_json
 from gs_ssd.session.calibration import calibrated
@@ -267,6 +268,7 @@ class ImageResult:
         folder = Path(folder).expanduser()
         made = self.prompts.source is None
         last = folder / ("image.png" if made else "after.png")
+        clear(folder)
         if not made:
             save_image(self.before[0], folder / "before.png")
         save_image(self.after[0], last)

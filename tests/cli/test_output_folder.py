@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import gs_ssd
-from gs_ssd.cli import edit
+from gs_ssd.cli import edit, image
 from gs_ssd.files import sha256
 from gs_ssd.results.folder import FILES
 from gs_ssd.scene import save_gaussians
@@ -32,9 +33,9 @@ def scene(tmp_path) -> Path:
 
 def failure(capsys, *arguments: str) -> str:
     assert edit.main([*FAST, *arguments]) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning")]
-    assert len(lines) == 1 and lines[0].startswith("error: ")
-    return lines[0]
+    *before, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("error: ") and not any("error" in line for line in before)
+    return last
 
 
 def test_the_input_is_never_overwritten(scene, capsys):
@@ -42,6 +43,15 @@ def test_the_input_is_never_overwritten(scene, capsys):
     said = failure(capsys, f"scene={scene}", f"output_dir={scene.parent}")
     assert str(scene) in said and str(scene.parent) in said
     assert scene.read_bytes() == kept and [path.name for path in scene.parent.iterdir()] == ["edited.ply"]
+
+
+def test_the_picture_is_never_overwritten(tmp_path, capsys):
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "after.png")
+    kept = (tmp_path / "after.png").read_bytes()
+    words = ["prompt.source=a photo", "prompt.target=a drawing", "diffusion=tiny"]
+    assert image.main([f"image={tmp_path / 'after.png'}", f"output_dir={tmp_path}", *words]) == 2
+    assert "holds the input" in capsys.readouterr().err
+    assert (tmp_path / "after.png").read_bytes() == kept and len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("broken", ["optimizer.betas=x", "render.size=1", "render.fps=-3", "render.frames=0"])
