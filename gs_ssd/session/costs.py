@@ -23,7 +23,7 @@ class PriorCost:
         prediction: seconds per noise prediction.
         encode: seconds to encode one view and go back.
         load: seconds until it is there.
-        memory_mb: at its peak, with one view of this side; of the GPU's memory where it runs there.
+        memory_mb: per view of this side; of the GPU's memory where it runs there, weights included.
     """
 
     side: int
@@ -34,8 +34,8 @@ class PriorCost:
 
 
 CPU_PRIORS = {
-    "embedded": PriorCost(side=128, prediction=0.0145, encode=0.002, load=1.0, memory_mb=120),
-    "tiny": PriorCost(side=64, prediction=0.004, encode=0.004, load=0.5, memory_mb=50),
+    "embedded": PriorCost(side=128, prediction=0.0145, encode=0.002, load=1.0, memory_mb=30),
+    "tiny": PriorCost(side=64, prediction=0.004, encode=0.004, load=0.5, memory_mb=20),
 }
 CUDA_PRIORS = {  # from counts of operations for an A100; not measured
     "embedded": PriorCost(side=128, prediction=0.003, encode=0.002, load=2.0, memory_mb=500),
@@ -43,7 +43,8 @@ CUDA_PRIORS = {  # from counts of operations for an A100; not measured
     "ip2p": PriorCost(side=512, prediction=0.013, encode=0.06, load=15.0, memory_mb=8000),
 }
 
-# What a step of each method costs, in noise predictions: gradients through the network and training count for several.
+# What a step of each method costs, in noise predictions of a batch of four: smaller batches, gradients through the
+# network and training count for more.
 METHODS = {
     "SSD": 4.0,
     "SSDIP2P": 4.0,
@@ -51,11 +52,11 @@ METHODS = {
     "PDS": 4.0,
     "DreamCatalyst": 4.0,
     "DreamCatalystIP2P": 5.0,
-    "NFSD": 3.0,
-    "SDS": 2.0,
-    "CSD": 2.0,
-    "CDS": 9.0,
-    "VSD": 9.0,
+    "NFSD": 3.2,
+    "SDS": 2.8,
+    "CSD": 2.6,
+    "CDS": 9.5,
+    "VSD": 12.0,
 }
 
 
@@ -108,7 +109,7 @@ CUDA = DeviceCost(
     frame=150e-9,
     serial=1.0,
 )
-BASE_MB = 620.0  # torch, diffusers and the kernels
+BASE_MB = 850.0  # torch, diffusers, the kernels, the judge, and what making the results leaves
 GAUSSIAN_BYTES = (
     4 * (14 + 45 * 0.5) * 6
 )  # parameters, gradients, two moments, before and after; harmonics of degree 2

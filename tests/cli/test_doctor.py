@@ -21,6 +21,18 @@ FACE = Job(
     gaussians=38251, family="embedded", method="SSD", steps=300, views=1, side=128, frames=30, frame_side=256
 )
 
+# What differs from FACE, seconds of processor time on one thread, peak memory in MB: the table of docs/doctor.md.
+MEASURED = [
+    ({"steps": 30}, 14.2, 943),
+    ({"steps": 60, "frames": 60, "frame_side": 384}, 18.9, 996),
+    ({"gaussians": 5000, "method": "NFSD", "steps": 40, "frames": 60, "frame_side": 384}, 14.4, 813),
+    ({"gaussians": 38247, "method": "VSD", "steps": 20, "frames": 12, "frame_side": 384}, 15.1, 1017),
+    ({"steps": 12, "side": 256, "frames": 12, "frame_side": 384}, 14.0, 984),
+    ({"gaussians": 44014, "steps": 12, "views": 4}, 14.2, 1026),
+    ({"method": "SDS", "steps": 60, "frames": 12, "frame_side": 384}, 15.5, 977),
+    ({"gaussians": 100000, "steps": 25}, 14.7, 977),
+]
+
 
 def test_this_machine_can_run_an_edit(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "reachable", lambda url: False)
@@ -113,6 +125,14 @@ def test_every_method_has_its_price(tmp_path):
 def test_more_costs_more(larger):
     small, large = predict(FACE, cuda=False), predict(replace(FACE, **larger), cuda=False)
     assert small and large and large.total > small.total
+
+
+@pytest.mark.parametrize(("settings", "seconds", "memory_mb"), MEASURED)
+def test_predictions_lie_within_a_factor_of_what_was_measured(settings, seconds, memory_mb):
+    cost = predict(replace(FACE, **settings), cuda=False)
+    assert cost is not None
+    assert seconds / 1.5 < cost.total < 1.5 * seconds
+    assert memory_mb / 1.5 < cost.memory_mb < 1.5 * memory_mb
 
 
 def test_threads_help_and_compiling_takes_its_time():
