@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
+from gs_ssd import __version__
 from gs_ssd.files import atomic_path
 
-PACKAGES = ("gs_ssd", "torch", "diffusers", "transformers", "gsplat", "numba", "numpy", "plyfile")
+PACKAGES = ("torch", "diffusers", "transformers", "gsplat", "numba", "numpy", "plyfile")
 
 
 def peak_memory_mb() -> dict[str, float]:
@@ -38,7 +39,7 @@ def _peak_resident_bytes() -> int:
 
 def environment() -> dict[str, Any]:
     """Versions and hardware."""
-    versions: dict[str, str | None] = {}
+    versions: dict[str, str | None] = {"gs_ssd": __version__}
     for package in PACKAGES:
         try:
             versions[package] = version(package)
