@@ -1,15 +1,17 @@
-"""Every shipped method with every kind of prior that it runs on, as miniatures; in the fast lane each method once."""
+"""Every shipped method with every kind of prior that it runs on, as miniatures; the fast lane has one of each kind."""
 
 import pytest
 
 from gs_ssd.session.shorthands import options
+
+FAST = {("ssd", "tiny"), ("ssd_cds", "tiny"), ("vsd", "tiny"), ("ssd_ip2p", "tiny_ip2p")}
 
 METHODS = [
     pytest.param(
         guidance,
         prior,
         id=f"{guidance}-{prior}",
-        marks=[] if prior == "tiny" or guidance.endswith("_ip2p") else pytest.mark.slow,
+        marks=[] if (guidance, prior) in FAST else pytest.mark.slow,
     )
     for guidance in options("guidance")
     for prior in ("tiny", "tiny_ip2p")

@@ -30,7 +30,10 @@ MEASURED = [
     ({"steps": 12, "side": 256, "frames": 12, "frame_side": 384}, 14.0, 984),
     ({"gaussians": 44014, "steps": 12, "views": 4}, 14.2, 1026),
     ({"method": "SDS", "steps": 60, "frames": 12, "frame_side": 384}, 15.5, 977),
+    ({"method": "CDS", "steps": 20}, 15.2, 987),
     ({"gaussians": 100000, "steps": 25}, 14.7, 977),
+    ({"gaussians": 38247, "steps": 15, "frames": 20, "frame_side": 1024}, 20.4, 1134),
+    ({}, 37.4, 981),
 ]
 
 

@@ -15,6 +15,7 @@ CHOICES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["edit_image", "generate_image"])
 @pytest.mark.parametrize(("group", "name"), CHOICES)
 def test_choice_composes(config, group, name):

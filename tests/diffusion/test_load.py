@@ -59,6 +59,7 @@ def test_every_alias_says_what_it_is():
     assert all(alias.about for alias in ALIASES.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["embedded", "tiny_sd3"])
 def test_loading_says_nothing(name):
     """In a process of its own: no progress bars, no hints of the libraries below."""

@@ -76,6 +76,7 @@ def planned(ball: Path, folder: Path, *settings: str):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((FOLDER / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_experiment_is_made_of_settings_that_exist(path, tmp_path):
     cfg = composed([f"experiment={path.stem}", "guidance=all"])

@@ -18,7 +18,10 @@ def relative(got, expected):
     return (got - expected).abs().max() / expected.abs().max()
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-11)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float32, 1e-4), pytest.param(torch.float64, 1e-11, marks=pytest.mark.slow)],
+)
 def test_matches_gsplat(dtype, tolerance):
     parameters = gaussians(300, 1, dtype=dtype)
     viewmats, Ks = views(3, dtype=dtype)
