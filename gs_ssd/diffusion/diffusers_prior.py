@@ -163,6 +163,10 @@ class DiffusersPrior(DiffusionPrior):
             )
             with self.in_float32():
                 output = self.network_output(z_t, t, text, image, freeu=freeu)
+        return self.to_noise(output, z_t, t)
+
+    def to_noise(self, output: Tensor, z_t: Tensor, t: int) -> Tensor:
+        """The ε that the network's output says, whatever it predicts."""
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         if self.prediction_type == "v_prediction":
             return alpha * output + sigma * z_t

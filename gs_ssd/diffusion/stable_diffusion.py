@@ -20,6 +20,7 @@ from gs_ssd.diffusion.freeu import enable_freeu
 from gs_ssd.diffusion.patch_autoencoder import PatchAutoencoder
 from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.diffusion.text import TextCondition
+from gs_ssd.diffusion.traced import TracedUNet
 
 LCM_SCALE = (
     8.5  # the guidance scale that an LCM is told to have been distilled with, as its pipeline's default
@@ -111,6 +112,7 @@ class StableDiffusionPrior(UNetPrior):
         )
         self.text_encoder, self.tokenizer = self.encoders[0], tokenizer
         self._scheduler = scheduler
+        self.traced: TracedUNet | None = None  # set where it pays; has no hooks and no gradient
         self.vocabulary = vocabulary
 
     @cached_property
@@ -140,6 +142,14 @@ class StableDiffusionPrior(UNetPrior):
             prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
         return TextCondition(self.text_encoder(tokens.input_ids.to(self.device)).last_hidden_state)
+
+    def predict_noise(
+        self, z_t: Tensor, t: int, text: TextCondition, image: Tensor | None = None, *, freeu: bool = False
+    ) -> Tensor:
+        if self.traced is None or self.takes_image or (freeu and self.freeu):
+            return super().predict_noise(z_t, t, text, image, freeu=freeu)
+        with torch.no_grad():
+            return self.to_noise(self.traced(z_t, t, text.hidden), z_t, t)
 
     def forward(self, z_t: Tensor, t: int, text: TextCondition) -> Tensor:
         size = self.unet.config.time_cond_proj_dim
