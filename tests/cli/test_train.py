@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from gs_ssd.cli import edit as front_door
+from gs_ssd.render import compile_kernels
 from gs_ssd.scene import load_gaussians, save_gaussians
 from tests.methods import METHODS
 from tests.synthetic import random_gaussians
@@ -44,6 +45,7 @@ def train(*overrides: str, **kwargs) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def scene_path(tmp_path_factory) -> Path:
+    compile_kernels()  # or else the first edit says that it does
     path = tmp_path_factory.mktemp("scene") / "ball.ply"
     save_gaussians(random_gaussians(400, sh_degree=1), path)
     return path
