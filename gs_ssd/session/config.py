@@ -10,7 +10,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,6 +31,7 @@ from gs_ssd.session.shorthands import as_overrides, chosen, dotted_keys, expand,
 if TYPE_CHECKING:
     import torch
 
+    from gs_ssd.diffusion.prior import DiffusionPrior
     from gs_ssd.results.scene import Videos
     from gs_ssd.scene.scene import Scene
     from gs_ssd.session.edit import SceneEdit
@@ -270,8 +271,8 @@ def videos_of(cfg: DictConfig, scene: Scene) -> Videos:
     return turns(scene, **{str(name): value for name, value in cfg.render.items()})
 
 
-def scene_edit(cfg: DictConfig) -> SceneEdit:
-    """The edit of a scene that the settings describe."""
+def scene_edit(cfg: DictConfig, load: Callable[[], DiffusionPrior] | None = None) -> SceneEdit:
+    """The edit of a scene that the settings describe; by the prior that `load` returns, where the settings' is kept."""
     import torch
 
     from gs_ssd.checks import whole
@@ -290,7 +291,7 @@ def scene_edit(cfg: DictConfig) -> SceneEdit:
     if device.type == "cuda":
         compile_kernels(device)  # minutes at the first time, and before anything is downloaded
     source = None if cfg.scene.path is None else cfg.prompt.source or ""
-    prior: Any = lambda: build(cfg, "diffusion", device=device)  # noqa: E731
+    prior: Any = load or (lambda: build(cfg, "diffusion", device=device))
     if cfg.get("mask") is not None:
         prior = prior()
         scene = scene.select(
@@ -315,8 +316,11 @@ def scene_edit(cfg: DictConfig) -> SceneEdit:
     )
 
 
-def image_edit(cfg: DictConfig) -> ImageEdit:
-    """The edit of a picture that the settings describe, or the making of one (`generate_image`)."""
+def image_edit(cfg: DictConfig, prior: DiffusionPrior | None = None) -> ImageEdit:
+    """The edit of a picture that the settings describe, or the making of one (`generate_image`).
+
+    By `prior`, where one is loaded already.
+    """
     from gs_ssd.session.image import ImageEdit
     from gs_ssd.session.prompts import Prompts
 
@@ -327,7 +331,7 @@ def image_edit(cfg: DictConfig) -> ImageEdit:
     return ImageEdit(
         None if making else cfg.image,
         Prompts(None if making else cfg.prompt.source or "", cfg.prompt.target, cfg.prompt.negative),
-        prior=lambda: build(cfg, "diffusion", device=device),
+        prior=prior or (lambda: build(cfg, "diffusion", device=device)),
         guidance=build(cfg, "guidance"),
         timesteps=build(cfg, "timesteps"),
         rate=cfg.rate,

@@ -15,12 +15,20 @@ from PIL import Image
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from gs_ssd.assets import CONFIGS, DATA, ROOT
+from gs_ssd.cli.evaluate import main
 from gs_ssd.errors import UserError
-from gs_ssd.evaluation.images import measures
-from gs_ssd.evaluation.runs import Case, compose_resolved, execute, plan
+from gs_ssd.evaluation.captures import cases, find_splat
+from gs_ssd.evaluation.evaluate import best_rates, evaluate
+from gs_ssd.evaluation.images import configs, measures
+from gs_ssd.evaluation.pages import pictures
+from gs_ssd.evaluation.queue import execute
+from gs_ssd.evaluation.report import no_judge_note
+from gs_ssd.evaluation.runs import Case, compose_resolved, plan
+from gs_ssd.evaluation.settings import FOLDER, composed, variants
 from gs_ssd.evaluation.tables import (
     colour_rates,
-    pictures,
+    difference_table,
+    heading,
     prompt_table,
     target_lines,
     trend_lines,
@@ -28,16 +36,6 @@ from gs_ssd.evaluation.tables import (
 )
 from gs_ssd.scene import find_frame, orbit, save_gaussians
 from gs_ssd.session.shorthands import options
-from scripts.evaluate import (
-    FOLDER,
-    best_rates,
-    cases,
-    composed,
-    evaluate,
-    find_splat,
-    no_judge_note,
-    variants,
-)
 from tests.scene.layouts import transforms
 from tests.synthetic import random_gaussians
 
@@ -195,6 +193,7 @@ def test_the_papers_comparisons_run_on_captures(experiment, captures, tmp_path):
         assert run.config["metrics"]["lpips"] == ("background_lpips" in cfg.columns)
 
 
+@pytest.mark.slow
 def test_results_of_a_grid(evaluated):
     _, folder = evaluated
     results = json.loads((folder / "results.json").read_text())
@@ -213,6 +212,7 @@ def test_results_of_a_grid(evaluated):
         Image.open(folder / f"{page}.png").verify()
 
 
+@pytest.mark.slow
 def test_the_same_command_again_runs_nothing(evaluated, capsys):
     arguments, folder = evaluated
     before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/**/edited.ply")}
@@ -221,6 +221,7 @@ def test_the_same_command_again_runs_nothing(evaluated, capsys):
     assert {path: path.stat().st_mtime_ns for path in folder.glob("runs/**/edited.ply")} == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_grid_goes_on_where_it_stopped(evaluated, capsys):
     arguments, folder = evaluated
     rates = json.loads((folder / "results.json").read_text())["rates"]
@@ -286,27 +287,133 @@ ROWS = [
 def test_tables():
     lines = variant_table(ROWS, ["source_psnr", "bright_spots"], {"a": "0.02", "b": "0.01"})
     assert lines[2:] == [
-        "| a (1 of 2 runs broke off) | 0.02 | 25.0 | 2.00 |",
+        "| a (1 of 2 runs diverged) | 0.02 | 25.0 ± 5.0 | 2.00 ± 1.00 |",
         "| b (1 of 2 runs) | 0.01 | 26.0 | - |",
     ]
     assert prompt_table(ROWS, "source_psnr", ["a", "b"])[2:] == ["| a | 20.0 | 30.0 |", "| b | 26.0 | - |"]
+
+
+def test_a_table_has_standard_errors_and_paired_differences():
+    def row(variant, scene, seed, value):
+        about = {"scene": scene, "prompt": "clown", "seed": seed, "diverged": False}
+        return {"variant": variant, **about, "source_psnr": value}
+
+    easy_and_hard = [row("a", "easy", 0, 30.0), row("a", "hard", 0, 20.0), row("a", "hard", 1, 22.0)]
+    better = [row("b", "easy", 0, 31.0), row("b", "hard", 0, 20.5), row("b", "hard", 1, 23.5)]
+    rows = [*easy_and_hard, *better, row("b", "odd", 0, 90.0)]  # no pair, so no part of the difference
+    lines = difference_table(rows, ["source_psnr"], ["a", "b"])
+    assert lines[0] == "| minus a | source kept, dB ↑ |" and lines[2:] == ["| b | +1.0 ± 0.0 |"]
+    # The seeds of a case are averaged first: 30 and 21, not three numbers.
+    assert variant_table(easy_and_hard, ["source_psnr"], {"a": "1"})[2] == "| a | 1 | 25.5 ± 4.5 |"
+    # Of one case the seeds are the units.
+    assert variant_table(easy_and_hard[1:], ["source_psnr"], {"a": "1"})[2] == "| a | 1 | 21.0 ± 1.0 |"
+    assert difference_table(easy_and_hard, ["source_psnr"], ["a"]) == []
+
+
+def test_the_offline_judges_columns_are_headed_as_its_own():
+    assert heading("clip_similarity", judged=True) == "judge sim ↑"
+    assert heading("clip_direction", judged=True) == "judge direction ↑"
+    assert heading("clip_similarity") == "CLIP sim ↑"
+    assert heading("source_psnr", judged=True) == heading("source_psnr")
+
+
+def test_seeds_multiply_the_runs_and_keep_those_that_are_there(ball, tmp_path):
+    once = planned(ball, tmp_path)
+    settings = {"rates": {"ssd": [1.0], "dds": [1.0]}, "common": FAST, "folder": tmp_path}
+    compared = {"ssd": ["guidance=ssd"], "dds": ["guidance=dds"]}
+    runs = plan(compared, [ball_case(ball)], seeds=[0, 1, 2], **settings)
+    assert [run.seed for run in runs] == [0, 1, 2] * 2
+    assert [run.config["seed"] for run in runs] == [0, 1, 2] * 2
+    assert len({run.folder for run in runs}) == len({run.key for run in runs}) == 6
+    assert (runs[0].key, runs[0].folder) == (once[0].key, once[0].folder)
+
+
+def test_an_output_folder_that_is_a_file_is_refused_before_any_work(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.touch()
+    for folder in (file, file / "below"):
+        with pytest.raises(UserError, match=r"notes\.txt is a file; choose a folder"):
+            evaluate(composed(["guidance=[ssd]", "rates=[1]", f"output_dir={folder}"]))
+
+
+def test_an_error_names_its_run_and_stands_in_its_log(tmp_path):
+    scene = tmp_path / "broken.ply"
+    scene.write_text("ply")
+    (run,) = plan({"ssd": []}, [ball_case(scene)], rates={"ssd": [1.0]}, common=FAST, folder=tmp_path)
+    with pytest.raises(UserError, match=r"ssd on ball, clown: .*broken\.ply"):
+        execute(run)
+    assert "broken.ply" in (run.folder / "log.txt").read_text()
+    assert not run.finished
+
+
+def test_a_run_that_is_stopped_stays_unfinished(ball, tmp_path):
+    run = planned(ball, tmp_path)[0]
+    execute(run, stop=lambda: True)
+    assert not run.finished and not (run.folder / "edited.ply").exists()
+
+
+def test_the_door_answers_in_one_line(capsys):
+    assert main(["="]) == 2
+    assert (
+        capsys.readouterr().err == "error: '=' is no setting; settings are name=value, such as guidance=all\n"
+    )
+    assert main(["--help"]) == 0
+    assert "seeds: null" in capsys.readouterr().out
+
+
+def test_table_2_runs_each_method_with_its_published_timesteps():
+    cfg = composed(["experiment=table2"])
+    found = {
+        name: config["timesteps"]
+        for name, config in configs(variants(cfg), [*cfg.settings, *cfg.sample_settings]).items()
+    }
+    for name in ("dds", "cds"):
+        assert found[name]["_target_"].endswith("Uniform")
+        assert (found[name]["ratio_min"], found[name]["ratio_max"]) == (0.05, 0.948)
+    assert found["ssd"]["_target_"].endswith("Linear")
+
+
+def test_a_captures_own_mask_and_settings(captures, tmp_path):
+    import numpy as np
+
+    np.save(captures / "bear" / "mask.npy", np.arange(100))
+    entry = "{scene: bear, prompt: fox, source: a bear, target: a fox, mask: mask.npy, settings: [densify.stop=7]}"
+    (case,) = cases(composed(["experiment=table1", f"data={captures}", f"captures=[{entry}]"]))
+    (run,) = plan(
+        {"ssd": []}, [case], rates={"ssd": [1.0]}, common=[*FAST, "densify.stop=9"], folder=tmp_path
+    )
+    config = run.config
+    assert config["scene"]["mask"] == {
+        "_target_": "gs_ssd.scene.masks.File",
+        "path": str(captures / "bear" / "mask.npy"),
+    }
+    assert config["densify"]["stop"] == 7
+    missing = entry.replace("mask.npy", "none.npy")
+    with pytest.raises(UserError, match=r"none\.npy: no such file; the capture bear, fox names it"):
+        cases(composed(["experiment=table1", f"data={captures}", f"captures=[{missing}]"]))
+
+
+def test_the_published_pineapple_is_on_no_blue_shirt():
+    (capture,) = [c for c in composed([]).captures if c.prompt == "pineapple"]
+    assert capture.target == "A man wearing a T-shirt with a pineapple pattern and brown pants"
 
 
 def test_the_methods_table_has_the_columns_of_its_page():
     page = (ROOT / "docs" / "benchmarks.md").read_text()
     section = page.partition("\n## Methods compared\n")[2]
     shown = next(line for line in section.splitlines() if line.startswith("|"))
-    heading, *_ = variant_table([], composed(["experiment=embedded_benchmark"]).columns, {})
-    assert [cell.strip(" ↑↓") for cell in heading.split("|")] == [
-        cell.strip(" ↑↓") for cell in shown.split("|")
-    ]
+    first, *_ = variant_table([], composed(["experiment=embedded_benchmark"]).columns, {})
+    ours, page = (
+        [cell.strip(" ↑↓").removeprefix("judge ") for cell in line.split("|")] for line in (first, shown)
+    )
+    assert ours == page
 
 
 def test_trends_and_targets():
     def verdict(*grows: str, metric: str = "source_psnr") -> str:
         return trend_lines(ROWS, [{"claim": "c", "metric": metric, "grows": grows}])[0]
 
-    assert verdict("a", "b").startswith("* c: holds (source kept, dB ↑ a: 25.0, b: 26.0)")
+    assert verdict("a", "b").startswith("* c: holds (source kept, dB ↑ a: 25.0 ± 5.0, b: 26.0)")
     assert "**does not hold**" in verdict("b", "a") and "**does not hold**" in verdict("a", "a")
     assert "not measured" in verdict("a", "b", metric="bright_spots")
     target = {"claim": "kept", "metric": "source_psnr", "prompts": ["clown"], "at_least": 25}
@@ -332,6 +439,11 @@ BAD = {
     "overrides=seed=1": "overrides=seed=1 must be a list of settings",
     "overrides=[seed: 1]": "overrides=[{'seed': 1}] must be a list of settings",
     "all": "'all' is no setting",
+    "=": "'=' is no setting; settings are name=value",
+    "=3": "'=3' is no setting",
+    "seeds=0": "seeds=0 must be a list of different whole numbers",
+    "seeds=[0,0]": "seeds=[0, 0] must be a list of different",
+    "seeds=[-1]": "seeds=-1 must be a whole number",
 }
 
 
@@ -354,12 +466,10 @@ BAD_2D = {
     "overrides=[stepp=3]": "no setting is called stepp",
     "overrides=[space=pixels]": "space=pixels is of no use in a 2D experiment, which takes: diffusion",
     "overrides=[prompt.negative=ugly]": "prompt.negative=ugly is of no use in a 2D experiment",
-    "jobs=2": "jobs=2 is for 3D",
     "rates=[1,2]": "rates=[1, 2] is for 3D",
     "scenes=[face]": "scenes=['face'] is for 3D",
     "prompts=[clown]": "prompts=['clown'] is for 3D",
     "variants={ssd: [guidance=ssd, steps=3]}": "variant ssd sets steps=3; in 2D",
-    "variants={ssd: [guidance=ssd, timesteps=sqrt]}": "variant ssd sets timesteps=sqrt",
     "data=3": "3 holds no mapping_file.json",
 }
 
@@ -373,6 +483,7 @@ def test_bad_input_of_a_2d_experiment(argument, tmp_path):
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_2d_edits_of_two_methods(tmp_path, capsys):
     """The command for table 2 on the embedded pictures, with the miniature."""
     arguments = [
@@ -392,8 +503,15 @@ def test_2d_edits_of_two_methods(tmp_path, capsys):
     assert "| ssd | 1 |" in text and "| dds | 1 |" in text and "| SSD (published) | 700 |" in text
     assert "judge whole" in text and text in capsys.readouterr().out
     assert Image.open(tmp_path / "grid.png").width > 3 * 192
-    rates = json.loads((tmp_path / "settings.json").read_text())
-    assert rates["steps"] == 2 and rates["dds"]["_target_"].endswith("DDS")
+    assert results["differences"]["dds"]["mse"]["mean"] == pytest.approx(
+        results["rows"][1]["mse"] - results["rows"][0]["mse"]
+    )
+    assert {row["variant"] for row in results["rows"]} == {"ssd", "dds"}
+    assert len(list(tmp_path.rglob("log.txt"))) == len(list(tmp_path.rglob("finished.json"))) == 2
+    edited = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("after.png")}
+    assert evaluate(composed(arguments)) == 0  # the queue is that of scenes: nothing is done twice
+    assert "2 of 2 runs are finished already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("after.png")} == edited
 
 
 def test_measures_are_the_published_ones_where_there_is_data():
@@ -414,6 +532,7 @@ def test_measures_are_the_published_ones_where_there_is_data():
     assert measures(composed([*given, "pie_bench.compat=false"])) == published | {"compat": False}
 
 
+@pytest.mark.slow
 def test_a_judge_that_is_missing_is_noted(captures, tmp_path, capsys):
     """Its columns would vanish without a word else."""
     judge = tmp_path / "no judge"
@@ -437,6 +556,7 @@ def test_a_judge_that_is_missing_is_noted(captures, tmp_path, capsys):
     assert "no CLIP metrics" in log
 
 
+@pytest.mark.slow
 def test_a_scene_that_is_generated(tmp_path):
     """It has no file: the page shows the ball that it grew from."""
     overrides = [*FAST[:3], *FAST[4:], "scene.start.count=500", "seed=3"]
@@ -460,6 +580,7 @@ def test_a_scene_that_is_generated(tmp_path):
     assert 0 < (ball - grown).abs().max() < 0.05  # two steps from it
 
 
+@pytest.mark.slow
 def test_a_judge_that_measured_needs_no_note(evaluated):
     assert "No CLIP columns" not in (evaluated[1] / "results.md").read_text()
     assert no_judge_note([], "judge") == []  # nothing has run yet
@@ -496,6 +617,9 @@ BAD_CAPTURES = {
     "[{scene: face, prompt: 3, source: a dog, target: a fox}]": "prompt is 3, expected a text",
     "[{scene: face, prompt: fox, source: ' ', target: a fox}]": "source is ' ', expected a text",
     "[{scene: face, prompt: dog, source: a dog, target: A dog}]": "target equals source",
+    "[{scene: face, prompt: fox, source: a dog, target: a fox, masc: m.npy}]": "masc is none of scene",
+    "[{scene: face, prompt: fox, source: a dog, target: a fox, mask: 3}]": "mask is 3, expected a text",
+    "[{scene: face, prompt: fox, source: a dog, target: a fox, settings: 3}]": "settings must be a list",
     "[{scene: dog, prompt: fox, source: a dog, target: a fox}, {scene: cat}]": "captures, entry 2 ",
 }
 

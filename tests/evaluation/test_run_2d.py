@@ -10,12 +10,16 @@ import torch
 
 from gs_ssd.diffusion.gaussian_prior import GaussianPrior
 from gs_ssd.diffusion.timesteps import Linear
-from gs_ssd.edit.image import LATENT_RATE
 from gs_ssd.errors import UserError
-from gs_ssd.evaluation.pie_bench import load_pie_bench
-from gs_ssd.evaluation.run_2d import Editor, evaluate_pie_bench, fit_mask, spread
-from gs_ssd.guidance import DDS, SSDIP2P
+from gs_ssd.evaluation.images import fit_mask, pictures, plan_pictures, spread
+from gs_ssd.evaluation.pages import write_grid
+from gs_ssd.evaluation.queue import execute
+from gs_ssd.evaluation.report import Evaluation, write_results
+from gs_ssd.evaluation.settings import composed
+from gs_ssd.guidance import DDS as DDSGuidance
 from gs_ssd.results.image_files import load_image
+from gs_ssd.session.image import ImageEdit
+from gs_ssd.session.prompts import Prompts
 from tests.evaluation.pie_layout import entry, write
 
 SIDE = 32
@@ -36,10 +40,24 @@ def data(tmp_path):
     return write(tmp_path / "pie", entries)
 
 
-def evaluate(data, prior, folder, guidances=None, **settings):
-    settings = {"steps": 200, "timesteps": Linear()} | settings
-    guidances = guidances or {"dds": lambda: DDS(s=1)}
-    return evaluate_pie_bench(data, guidances, prior=prior, output_dir=folder, **settings)
+DDS, IP2P = ["guidance=dds", "guidance.s=1"], ["guidance=ssd_ip2p", "guidance.w_id=0"]
+
+
+def evaluate(data, prior, folder, compared=None, *, steps=200, limit=None, own=(), **measured):
+    """The rows of a 2D evaluation whose runs are done in this process, by `prior`."""
+    asked = {"clip": None, "structure": None, "lpips": False, "compat": False, "limit": limit} | measured
+    typed = [f"pie_bench.{name}={'null' if value is None else value}" for name, value in asked.items()]
+    cfg = composed(["experiment=table2", f"data={data}", *typed])
+    compared = {"dds": DDS} if compared is None else compared
+    common = ["diffusion=tiny", "device=cpu", "timesteps.ratio_min=0.02", f"steps={steps}", *own]
+    chosen = pictures(cfg, compared, common)
+    runs = plan_pictures(chosen, compared, common, folder=folder)
+    for run in runs:
+        if not run.finished:
+            execute(run, prior=prior)
+    write_results(Evaluation(cfg, runs, folder, dict.fromkeys(compared, 1.0), chosen=chosen))
+    write_grid(runs, chosen.items, folder)
+    return [run.row() for run in runs]
 
 
 def test_a_known_edit_has_known_numbers(data, prior, tmp_path):
@@ -50,7 +68,7 @@ def test_a_known_edit_has_known_numbers(data, prior, tmp_path):
         ("dds", "900", 9),
     ]
     before = load_image(data / "annotation_images/a.jpg", size=SIDE)
-    after = load_image(tmp_path / "out/dds/200.png")
+    after = load_image(tmp_path / "out/runs/dds/200/add_object/after.png")
     torch.testing.assert_close(after, before + SHIFT, atol=3 / 255, rtol=0)
     # At 32 pixels the mask is the border and the one block that rows 100-102, columns 50-59 lie in.
     share = 1 - (4 * (SIDE - 1) + 1) / SIDE**2
@@ -61,13 +79,16 @@ def test_a_known_edit_has_known_numbers(data, prior, tmp_path):
 
 def test_a_step_is_the_same_at_every_size(data):
     """At the 64x64 that the rate is for, and at a quarter of the area."""
-    item, moved = load_pie_bench(data)[0], []
+    moved = []
     for side in (32, 64):
         grey = torch.full((3, side, side), 0.5)
         prior = GaussianPrior({SOURCE: grey, TARGET: grey + SHIFT, "": grey})
-        edit = Editor(prior, Linear(), steps=1, rate=LATENT_RATE, seed=0)
-        picture, _ = edit(lambda: DDS(s=1), item)
-        moved.append((picture - load_image(item.image, size=side)).mean().item())
+        edit = ImageEdit(
+            data / "annotation_images/a.jpg", Prompts(SOURCE, TARGET), prior=prior, guidance=DDSGuidance(s=1),
+            timesteps=Linear(), size=side, num_steps=1,
+        )  # fmt: skip
+        list(edit)
+        moved.append((edit.picture - load_image(data / "annotation_images/a.jpg", size=side)).mean().item())
     t = Linear()(0, 1, prior.schedule, torch.Generator())
     slope = prior.schedule.alpha(t) / prior.schedule.sigma(t)  # G = slope·(X_source − X_target)
     assert moved == pytest.approx([0.1 * 2000 / 64**2 * slope * SHIFT] * 2, rel=1e-3)
@@ -86,11 +107,9 @@ def test_a_prior_that_takes_an_image_reads_the_instruction(tmp_path):
     data = write(tmp_path / "pie", {"200": entry("a.jpg")})
     grey = torch.full((3, SIDE, SIDE), 0.5)
     means = {SOURCE: grey, "": grey, TARGET: grey - SHIFT, "Make the cake square": grey + SHIFT}
-    rows = evaluate(
-        data, InstructedPrior(means), tmp_path / "out", {"ip2p": lambda: SSDIP2P(w_id=0)}, steps=5
-    )
+    rows = evaluate(data, InstructedPrior(means), tmp_path / "out", {"ip2p": IP2P}, steps=5)
     before = load_image(data / "annotation_images/a.jpg", size=SIDE)
-    after = load_image(tmp_path / "out/ip2p/200.png")
+    after = load_image(tmp_path / "out/runs/ip2p/200/add_object/after.png")
     assert (after - before).mean() > 0.01
     assert rows[0]["target"] == TARGET  # what the picture is judged by
 
@@ -98,12 +117,12 @@ def test_a_prior_that_takes_an_image_reads_the_instruction(tmp_path):
 def test_a_missing_instruction_is_said_before_any_work(tmp_path):
     entries = {"200": entry("a.jpg"), "900": entry("b.jpg", editing_instruction=None)}
     data = write(tmp_path / "pie", entries)
+    cfg = composed(["experiment=table2", f"data={data}"])
+    with pytest.raises(UserError, match="entry 900 has no editing_instruction"):
+        pictures(cfg, {"ip2p": IP2P}, ["diffusion=ip2p", "device=cpu"])
     grey = torch.full((3, SIDE, SIDE), 0.5)
     prior = InstructedPrior({SOURCE: grey, "": grey, TARGET: grey, "Make the cake square": grey})
-    with pytest.raises(UserError, match="entry 900 has no editing_instruction"):
-        evaluate(data, prior, tmp_path / "out", {"ip2p": SSDIP2P})
-    assert not (tmp_path / "out").exists()
-    assert len(evaluate(data, prior, tmp_path / "out", {"ip2p": SSDIP2P}, steps=1, limit=1)) == 1
+    assert len(evaluate(data, prior, tmp_path / "out", {"ip2p": IP2P}, steps=1, limit=1)) == 1
 
 
 def test_an_entry_without_an_edit_is_left_out(prior, tmp_path, capsys):
@@ -132,7 +151,7 @@ def test_what_it_writes(data, prior, tmp_path):
     assert results["means"]["dds"]["mse"] == rows[0]["mse"]
     assert results["scales"]["mse"] == 1e4
     report = (tmp_path / "results.md").read_text()
-    assert f"| dds | 2 | - | - | {rows[0]['mse'] * 1e4:.2f} |" in report
+    assert f"| dds | 2 | - | - | {rows[0]['mse'] * 1e4:.2f} |" in report  # of one picture: no standard error
     assert "| SSD (published) |" in report
     assert load_image(tmp_path / "grid.png").shape[2] > 2 * 192
 
@@ -147,8 +166,8 @@ def test_a_measure_that_cant_be_had_is_a_gap_with_a_reason(data, prior, tmp_path
 
 def test_it_goes_on_where_it_stopped(data, prior, tmp_path):
     first = evaluate(data, prior, tmp_path, steps=2, limit=1)
-    marked = json.loads((tmp_path / "dds/200.json").read_text()) | {"seconds": 123.0}
-    (tmp_path / "dds/200.json").write_text(json.dumps(marked))
+    measured = tmp_path / "runs/dds/200/add_object/metrics.json"
+    measured.write_text(json.dumps(json.loads(measured.read_text()) | {"seconds": 123.0}))
     both = evaluate(data, prior, tmp_path, steps=2)
     assert len(first) == 1 and len(both) == 2
     assert both[0]["seconds"] == 123.0  # not edited again
@@ -157,30 +176,27 @@ def test_it_goes_on_where_it_stopped(data, prior, tmp_path):
 
 def test_the_order_and_the_company_change_nothing(data, prior, tmp_path):
     alone = evaluate(data, prior, tmp_path / "alone", steps=3, limit=1)
-    guidances = {"other": lambda: DDS(s=2), "dds": lambda: DDS(s=1)}
-    company = evaluate(data, prior, tmp_path / "company", guidances, steps=3)
+    compared = {"other": ["guidance=dds", "guidance.s=2"], "dds": DDS}
+    company = evaluate(data, prior, tmp_path / "company", compared, steps=3)
     assert alone[0]["mse"] == next(row for row in company if row["guidance"] == "dds")["mse"]
 
 
-def test_other_settings_need_another_folder(data, prior, tmp_path):
-    evaluate(data, prior, tmp_path, steps=2, settings={"dds": {"s": 1}})
-    evaluate(data, prior, tmp_path, steps=2, settings={"other": {"s": 1}})  # a new name is welcome
-    with pytest.raises(UserError, match="holds edits with another steps; choose another output_dir"):
-        evaluate(data, prior, tmp_path, steps=3)
-    with pytest.raises(UserError, match="another dds"):
-        evaluate(data, prior, tmp_path, steps=2, settings={"dds": {"s": 2}})
+def test_other_settings_are_other_runs(data, prior, tmp_path):
+    first = evaluate(data, prior, tmp_path, steps=2, limit=1)
+    again = evaluate(data, prior, tmp_path, steps=3, limit=1)
+    assert first[0]["steps_done"] == 2 and again[0]["steps_done"] == 3
+    judged = evaluate(data, prior, tmp_path, steps=3, limit=1, compat=True)
+    assert judged[0]["judge_structure"] != again[0]["judge_structure"]  # how it is measured counts too
 
 
 def test_bad_input_is_said_before_any_work(data, prior, tmp_path):
     with pytest.raises(UserError, match=r"holds no mapping_file\.json"):
         evaluate(tmp_path, prior, tmp_path / "out")
-    with pytest.raises(UserError, match="no guidance to evaluate"):
-        evaluate_pie_bench(data, {}, prior=prior, timesteps=Linear(), output_dir=tmp_path / "out")
     with pytest.raises(UserError, match="limit=0"):
         evaluate(data, prior, tmp_path / "out", limit=0)
     with pytest.raises(UserError, match=r"can't load the CLIP model .*; pie_bench\.clip=null"):
         evaluate(data, prior, tmp_path / "out", clip=str(tmp_path))
-    assert not (tmp_path / "out/dds").exists()
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
