@@ -208,7 +208,7 @@ def measures(cfg: DictConfig) -> dict[str, Any]:
         if asked[name] not in ("auto", True, False):
             raise UserError(f"pie_bench.{name}={asked[name]} is none of auto, true, false")
     auto = OFFLINE if cfg.data is None else PUBLISHED
-    how = {name: auto.get(name) if value == "auto" else value for name, value in asked.items()}
+    how = {str(name): auto.get(str(name)) if value == "auto" else value for name, value in asked.items()}
     if asked.compat == "auto":
         how["compat"] = how["structure"] == PUBLISHED["structure"]
     return how
@@ -217,6 +217,7 @@ def measures(cfg: DictConfig) -> dict[str, Any]:
 def check_use(cfg: DictConfig, compared: Mapping[str, Sequence[str]], common: Sequence[str]) -> None:
     """Raise UserError for what a 2D experiment would ignore."""
     defaults = OmegaConf.load(CONFIGS / "evaluate" / "evaluate.yaml")
+    assert isinstance(defaults, DictConfig)
     for name in ONLY_3D:
         if cfg[name] != defaults[name]:
             raise UserError(

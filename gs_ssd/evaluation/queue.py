@@ -58,8 +58,8 @@ def execute(
             raise
         if trouble is not None:
             print(f"error: {trouble}")
-    error = None if trouble is None else str(trouble)
-    done = {"key": run.key, "diverged": trouble is not None, "error": error}
+    said = None if trouble is None else str(trouble)
+    done = {"key": run.key, "diverged": trouble is not None, "error": said}
     write_json(done, run.folder / "finished.json")
 
 
