@@ -28,7 +28,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 from tqdm import tqdm
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -368,6 +368,13 @@ def parse() -> argparse.Namespace:
     return args
 
 
+def kept_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The run's tokenizer: byte pairs that are equally frequent merge in a new order each time they are trained."""
+    if not folder.exists():
+        build_tokenizer().save_pretrained(folder)
+    return CLIPTokenizer.from_pretrained(folder)
+
+
 def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
@@ -379,7 +386,7 @@ def main() -> None:
     if not folder.exists():
         fit_autoencoder(paths, CHANNELS).save_pretrained(folder)
     autoencoder = PatchAutoencoder.from_pretrained(folder)
-    tokenizer = build_tokenizer()
+    tokenizer = kept_tokenizer(Path(args.out) / "tokenizer")
     held, data = (
         load_latents(paths[:2], autoencoder, tokenizer),
         load_latents(paths[2:], autoencoder, tokenizer),

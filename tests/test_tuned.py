@@ -48,7 +48,7 @@ def test_the_prior_moves_the_bounds_of_uniform_and_linear_timesteps_alone():
     for start, prior, rule, low in (
         ("blob", "embedded", "linear", 0.02),
         ("image", "embedded", "uniform", 0.02),
-        ("face", "embedded", "uniform", 0.2),
+        ("face", "embedded", "uniform", 0.1),
         ("image", "embedded", "sqrt", 0.3),
         ("face", "ip2p", "linear", 0.2),
         ("face", "ip2p", "dreamtime", 0.02),
