@@ -58,7 +58,7 @@ class SceneEdit(Run):
         anchors, densifier: None leaves them out.
         betas: Adam's.
         clamp_colours: keep base colours displayable.
-        num_steps, views_per_step: how long, and views per step.
+        num_steps, views_per_step: how long, and views per step; None: 1,500, or what suits the prior.
         resolution: of the training views in pixels; None: the prior's own.
         seed: of everything drawn.
         generator: draws instead of one seeded with `seed`, where a caller has drawn from it before.
@@ -79,7 +79,7 @@ class SceneEdit(Run):
         densifier: Densifier | None = OWN,
         betas: tuple[float, float] = (0.9, 0.999),
         clamp_colours: bool = True,
-        num_steps: int = 1500,
+        num_steps: int | None = None,
         views_per_step: int = 1,
         resolution: int | None = None,
         seed: int = 0,
@@ -87,18 +87,19 @@ class SceneEdit(Run):
     ) -> None:
         started = time.perf_counter()
         switch("optimizer.clamp_colours", clamp_colours)
-        num_steps = whole("steps", num_steps, least=1)
+        if num_steps is not None:
+            whole("steps", num_steps, least=1)
         seed = whole("seed", seed, least=0, most=2**64 - 1)
         self.settings: dict[str, Any] = {
             "betas": tuple(betas),
             "clamp_colours": clamp_colours,
-            "num_steps": num_steps,
             "views_per_step": whole("views_per_step", views_per_step, least=1),
             "seed": seed,
         }
         prior = loaded(prior)
         self.scene, self.prompts = scene, prompts
         own = self._calibration(prior)
+        num_steps = num_steps or own.get("steps", 1500)
         guidance = guidance or SSD(**under("guidance.", own))
         timesteps = timesteps or Linear(**under("timesteps.", own))
         if anchors is OWN:
@@ -111,6 +112,7 @@ class SceneEdit(Run):
             "rates": rates or LearningRates(**under("optimizer.rates.", own)),
             "anchors": anchors,
             "densifier": densifier,
+            "num_steps": num_steps,
             "resolution": fitting_resolution(resolution, prior),
         }
         guidance.prepare(prior)

@@ -2,13 +2,14 @@
 
     python scripts/workshop/train_prior.py
 
-Notation: z0 latents [B, K, 16, 16]; z_t = sqrt(a_t) z0 + sqrt(1 - a_t) eps; y caption; the UNet predicts
-v = sqrt(a_t) eps - sqrt(1 - a_t) z0 from (z_t, t, y). On a coarse grid of many channels, eps-prediction spends a small
-network on copying the noise exactly, and its errors at high t drown what the caption says; v asks for the picture.
+Notation: x latents [B, K, 16, 16]; z_t = sqrt(a_t) x + sqrt(1 - a_t) eps; y caption. The UNet predicts x:
+on a coarse grid of many channels, predicting eps or v spends a small network on copying the noise.
 
-A batch holds single pictures and counterfactual pairs. The members of a pair show one head with one attribute changed;
-they share noise, timestep and light, and their loss counts more where they differ, so that the caption is the only
-thing that can explain the difference. An interrupted run continues where it stopped.
+A batch holds single pictures and counterfactual pairs (a, b): one head, view and light with one thing changed. Of some
+pairs each member is denoised under its own caption, as usual. The others are edit pairs, which ask what an edit asks:
+both captions for one z_t, made from a picture on the way from a to b. The answer is a under a's caption, b under b's,
+and the picture itself under none. In a narrow world a perfect model would answer so, but plain denoising never asks.
+An interrupted run continues where it stopped.
 """
 
 import argparse
@@ -17,15 +18,17 @@ import os
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # see train.py
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 from tqdm import tqdm
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -36,10 +39,15 @@ from scripts.workshop.heads.latents import LatentSet, fit_autoencoder, load_late
 from scripts.workshop.heads.vocabulary import LENGTH, build_tokenizer
 
 CHANNELS, WIDTH = 24, 128  # latent channels, width of the text encoder
-NULL_SHARE = 0.1
-COSTUME_SHARE = 0.3  # of the pairs are drawn from costume pairs only, on top of those drawn from all
+NULL_SHARE = 0.12
+PAIR_SHARE, EDIT_SHARE = 0.75, 0.67  # pairs in a batch, edit pairs among them
+UNTOUCHED = 0.35  # of the edit pairs start at the source, where every edit begins
+BEYOND = 1.1  # how far past the target the others may lie
+HALF_DRESSED = 0.5  # of the edit pairs keep the source's lowest rows: an edit of a head leaves the clothes
 PLATEAU = 0.55  # share of the steps at the full learning rate
 LOW_T, LOW_SHARE = 300, 0.2  # little text is decided below LOW_T
+EDIT_T = 40  # edits never ask below it
+TURN = 1.0  # weight of how the answer to an edit pair turns with the caption: what both get wrong, an edit never sees
 
 
 def make_unet(channels: int, size: int) -> UNet2DConditionModel:
@@ -87,7 +95,7 @@ def make_scheduler() -> DDIMScheduler:
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
-        prediction_type="v_prediction",
+        prediction_type="sample",
     )
 
 
@@ -107,38 +115,88 @@ def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
     return t.long().clamp(0, 999)
 
 
-def difference_weights(za: Tensor, zb: Tensor) -> Tensor:
+def difference_weights(xa: Tensor, xb: Tensor) -> Tensor:
     """Loss weights [P, 1, h, w] that grow where partners differ, more so when they differ in little."""
-    mask = ((za - zb).abs().mean(1, keepdim=True) > 0.12).float()
+    mask = ((xa - xb).abs().mean(1, keepdim=True) > 0.12).float()
     share = mask.mean((1, 2, 3), keepdim=True).clamp_min(1e-3)
-    return 1 + mask * (0.25 / share).clamp(0, 5)
+    return 1 + mask * (0.25 / share).clamp(0, 15)
 
 
-def draw_batch(data: LatentSet, batch: int, null: Tensor, alphas: Tensor, generator: torch.Generator):
-    """Return z_t, t, tokens, v and loss weights; the first 2 P members are the P pairs."""
-    pairs = round(batch * 0.3125)
+def time_weights(alphas: Tensor, cap: float) -> Tensor:
+    """1 / (1 - a_t), by which an error of x is as large as the same error seen in v, up to `cap`."""
+    return (1 / (1 - alphas)).clamp(max=cap).view(-1, 1, 1, 1)
+
+
+def on_the_way(xa: Tensor, xb: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures between source and target, as far as an edit may have come, differently far in different places."""
+    n, _, h, w = xa.shape
+    rand = lambda *shape: torch.rand(shape, generator=generator)  # noqa: E731
+    uneven = torch.nn.functional.interpolate(rand(n, 1, 3, 3) - 0.5, (h, w), mode="bilinear")
+    way = (BEYOND * rand(n, 1, 1, 1) + 0.6 * uneven).clamp(0, BEYOND)
+    row = torch.arange(h).view(1, 1, h, 1) / h
+    clothes = (row > 0.6 + 0.3 * rand(n, 1, 1, 1)) & (rand(n, 1, 1, 1) < HALF_DRESSED)
+    way = way.masked_fill(clothes | (rand(n, 1, 1, 1) < UNTOUCHED), 0.0)
+    return xa + way * (xb - xa)
+
+
+@dataclass
+class Batch:
+    """What the model sees, z_t [B, K, h, w], t [B] and tokens [B, L], and the x it should answer, with loss weights."""
+
+    z_t: Tensor
+    t: Tensor
+    tokens: Tensor
+    x: Tensor
+    weights: Tensor
+    pairs: int
+    edits: int
+
+
+def batch_loss(answer: Tensor, batch: Batch) -> Tensor:
+    """Weighted squared error of the answers, plus that of the difference between the two answers to an edit pair."""
+    error = answer - batch.x
+    turn = error[batch.pairs : batch.pairs + batch.edits] - error[: batch.edits]
+    total = (error**2 * batch.weights).sum() + TURN * (turn**2 * batch.weights[: batch.edits]).sum()
+    return total / error.numel()
+
+
+def draw_batch(
+    data: LatentSet, batch: int, null: Tensor, alphas: Tensor, generator: torch.Generator
+) -> Batch:
+    """The first 2 P members are the P pairs, sources before targets, and the first E of each are edit pairs."""
+    pairs = round(batch * PAIR_SHARE / 2)
+    edits = round(pairs * EDIT_SHARE)
     rand = lambda n, high: torch.randint(0, high, (n,), generator=generator)  # noqa: E731
-    costumed = data.costume_pairs[rand(pairs, len(data.costume_pairs))]
-    ia = torch.where(
-        torch.rand(pairs, generator=generator) < COSTUME_SHARE,
-        costumed,
-        data.pairs[rand(pairs, len(data.pairs))],
-    )
+    source = data.pairs[rand(pairs, len(data.pairs))]
     single = data.singles[rand(batch - 2 * pairs, len(data.singles))]
-    index = torch.cat([ia, ia + 1, single])
-    z0 = data.latents[index].float()
-    share = lambda x: torch.cat([x[:pairs], x])  # noqa: E731  partners get the same draw
-    eps = share(torch.randn((batch - pairs, *z0.shape[1:]), generator=generator))
-    t = share(draw_timesteps(batch - pairs, generator))
-    wording = share(rand(batch - pairs, 2))
-    dropped = share(torch.rand(batch - pairs, generator=generator) < NULL_SHARE)
-    tokens = torch.where(dropped[:, None], null, data.tokens[index, wording])
-    weights = torch.ones(batch, 1, *z0.shape[2:])
-    weights[: 2 * pairs] = difference_weights(z0[:pairs], z0[pairs : 2 * pairs]).repeat(2, 1, 1, 1)
-    weights[dropped] = 1.0
+    index = torch.cat([source, source + 1, single])
+    x = data.latents[index].float()
+    both = lambda v: torch.cat([v[:pairs], v])  # noqa: E731  partners get the same draw
+    eps = both(torch.randn((batch - pairs, *x.shape[1:]), generator=generator))
+    t = draw_timesteps(batch - pairs, generator)
+    t[:edits] = EDIT_T + (torch.rand(edits, generator=generator) * (1000 - EDIT_T)).long()
+    t, wording = both(t), both(rand(batch - pairs, 2))
+    dropped = torch.rand(batch, generator=generator) < NULL_SHARE
+    seen = x.clone()
+    sources, targets = slice(0, edits), slice(pairs, pairs + edits)
+    seen[sources] = seen[targets] = on_the_way(x[sources], x[targets], generator)
     a = alphas[t].view(-1, 1, 1, 1)
-    z_t, v = a.sqrt() * z0 + (1 - a).sqrt() * eps, a.sqrt() * eps - (1 - a).sqrt() * z0
-    return z_t, t, tokens, v, weights
+    weights = time_weights(alphas[t], cap=5.0).repeat(1, 1, *x.shape[2:])
+    weights[sources] = weights[targets] = weights[sources].clamp(max=2.0)
+    weights[: 2 * pairs] *= torch.where(
+        dropped[: 2 * pairs].view(-1, 1, 1, 1),
+        1.0,
+        difference_weights(x[:pairs], x[pairs : 2 * pairs]).repeat(2, 1, 1, 1),
+    )
+    return Batch(
+        z_t=a.sqrt() * seen + (1 - a).sqrt() * eps,
+        t=t,
+        tokens=torch.where(dropped[:, None], null, data.tokens[index, wording]),
+        x=torch.where(dropped.view(-1, 1, 1, 1), seen, x),
+        weights=weights,
+        pairs=pairs,
+        edits=edits,
+    )
 
 
 class Trainer:
@@ -148,6 +206,7 @@ class Trainer:
         self.args, self.tokenizer, self.device = args, tokenizer, torch.device(args.device)
         torch.manual_seed(args.seed)
         self.unet = make_unet(CHANNELS, args.size // 8).to(self.device, memory_format=torch.channels_last)
+        self.unet.set_attn_processor(AttnProcessor())  # for so few tokens the fused kernel is slower on a CPU
         self.text = make_text_encoder(tokenizer).to(self.device)
         self.scheduler = make_scheduler()
         self.parameters = [*self.unet.parameters(), *self.text.parameters()]
@@ -175,13 +234,10 @@ class Trainer:
         return self.args.lr * min(1.0, (self.step + 1) / 200) * max(decay, 0.01)
 
     def train_step(self, data: LatentSet) -> float:
-        z_t, t, tokens, v, weights = draw_batch(
-            data, self.args.batch, self.null, self.scheduler.alphas_cumprod, self.generator
-        )
+        batch = draw_batch(data, self.args.batch, self.null, self.scheduler.alphas_cumprod, self.generator)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        error = (self.predict(z_t, t, tokens) - v.to(self.device)) ** 2
-        loss = (error * weights.to(self.device)).mean()
+        loss = batch_loss(self.predict(batch.z_t, batch.t, batch.tokens).cpu(), batch)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"loss is {loss.item()} at step {self.step}")
         self.optimizer.zero_grad()
@@ -192,7 +248,7 @@ class Trainer:
         decay = min(self.args.ema, (1 + self.step) / (20 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
-        return error.mean().item()
+        return loss.item()
 
     def swap_average(self) -> None:
         """Exchange the weights with their moving average."""
@@ -204,29 +260,48 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, held: LatentSet, count: int = 48) -> dict[str, float]:
-        """Held-out v-MSE of counterfactual pairs at t > 300, inside the pairs' difference and overall."""
+        """Held-out counterfactual pairs (a, b).
+
+        own, null, partner: v-MSE of plain denoising at t > 300, inside the pairs' difference, under these captions.
+        costumes, others: how the answer turns with the caption, from the noised a at t of 400 and 800: the cosine of
+        x(z_t, y_b) - x(z_t, y_a) with b - a.
+        """
         generator = torch.Generator().manual_seed(1)
         ia = held.pairs[:: max(1, len(held.pairs) // count)][:count]
-        index = torch.cat([ia, ia + 1])
-        z0 = held.latents[index].float()
-        n = len(ia)
-        eps = torch.randn((n, *z0.shape[1:]), generator=generator).repeat(2, 1, 1, 1)
+        index, n = torch.cat([ia, ia + 1]), len(ia)
+        x = held.latents[index].float()
+        eps = torch.randn((n, *x.shape[1:]), generator=generator).repeat(2, 1, 1, 1)
         t = (torch.arange(n) * 690 // n + 305).repeat(2)
-        a = self.scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
-        z_t, v = a.sqrt() * z0 + (1 - a).sqrt() * eps, a.sqrt() * eps - (1 - a).sqrt() * z0
-        mask = difference_weights(z0[:n], z0[n:]).gt(1).float().repeat(2, 1, 1, 1)
-        partner = torch.cat([ia + 1, ia])
-        tokens = {
-            "own": held.tokens[index, 0],
-            "null": self.null.expand(2 * n, -1),
-            "partner": held.tokens[partner, 0],
-        }
+        mask = difference_weights(x[:n], x[n:]).gt(1).float().repeat(2, 1, 1, 1)
+        own, other = held.tokens[index, 0], held.tokens[torch.cat([ia + 1, ia]), 0]
+        z_t, v_weight = self.noised(x, eps, t), time_weights(self.scheduler.alphas_cumprod[t], cap=1e9)
         result = {}
-        for name, y in tokens.items():
-            error = (self.predict(z_t, t, y).cpu() - v) ** 2
-            result[name] = error.mean().item()
-            result[f"{name}_inside"] = ((error.mean(1, keepdim=True) * mask).sum() / mask.sum()).item()
+        for name, y in {"own": own, "null": self.null.expand(2 * n, -1), "partner": other}.items():
+            error = (self.predict(z_t, t, y).cpu() - x) ** 2 * v_weight
+            result[name] = ((error.mean(1, keepdim=True) * mask).sum() / mask.sum()).item()
+        for time_step in (400, 800):
+            t = torch.full((2 * n,), time_step)
+            answers = self.predict(self.noised(x[:n].repeat(2, 1, 1, 1), eps, t), t, own).cpu()
+            turn = torch.nn.functional.cosine_similarity(
+                (answers[n:] - answers[:n]).flatten(1), (x[n:] - x[:n]).flatten(1)
+            )
+            costume = torch.isin(ia, held.costume_pairs)
+            result[f"costumes_{time_step}"] = turn[costume].mean().item()
+            result[f"others_{time_step}"] = turn[~costume].mean().item()
         return result
+
+    def noised(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        a = self.scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
+        return a.sqrt() * x + (1 - a).sqrt() * eps
+
+    def start_from(self, folder: Path) -> None:
+        """Take the weights of an earlier prior of the same shape."""
+        unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+        text = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32)
+        self.unet.load_state_dict(unet.state_dict())
+        self.text.load_state_dict(text.state_dict())
+        for average, p in zip(self.average, self.parameters):
+            average.copy_(p.detach())
 
     def save(self) -> None:
         state = {
@@ -274,6 +349,9 @@ def parse() -> argparse.Namespace:
     p.add_argument("--data", default="outputs/prior_data", help="cache of rendered pictures")
     p.add_argument("--out", default="outputs/prior_run", help="checkpoints, log and sample sheets")
     p.add_argument("--export", default="data/prior", help="folder of the finished model")
+    p.add_argument(
+        "--start", default="", help="folder of an earlier prior whose weights and latents to continue from"
+    )
     p.add_argument("--shards", type=int, default=72, help="shards of 512 pictures; two are held out")
     p.add_argument("--size", type=int, default=128, help="picture size in pixels")
     p.add_argument("--steps", type=int, default=12_000)
@@ -290,6 +368,13 @@ def parse() -> argparse.Namespace:
     return args
 
 
+def kept_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The run's tokenizer: byte pairs that are equally frequent merge in a new order each time they are trained."""
+    if not folder.exists():
+        build_tokenizer().save_pretrained(folder)
+    return CLIPTokenizer.from_pretrained(folder)
+
+
 def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
@@ -297,16 +382,18 @@ def main() -> None:
     paths = fill_cache(
         Path(args.data), args.shards, groups=64, size=args.size, seed=1000, workers=args.workers
     )
-    folder = Path(args.out) / "autoencoder"
+    folder = Path(args.start) / "vae" if args.start else Path(args.out) / "autoencoder"
     if not folder.exists():
         fit_autoencoder(paths, CHANNELS).save_pretrained(folder)
     autoencoder = PatchAutoencoder.from_pretrained(folder)
-    tokenizer = build_tokenizer()
+    tokenizer = kept_tokenizer(Path(args.out) / "tokenizer")
     held, data = (
         load_latents(paths[:2], autoencoder, tokenizer),
         load_latents(paths[2:], autoencoder, tokenizer),
     )
     trainer = Trainer(args, tokenizer)
+    if args.start:
+        trainer.start_from(Path(args.start))
     trainer.resume()
     print(
         f"{len(data.axes)} pictures, {sum(p.numel() for p in trainer.parameters) / 1e6:.1f}M parameters",
@@ -325,7 +412,7 @@ def main() -> None:
         trainer.seconds += time.process_time() - start
         running = loss if not running else 0.99 * running + 0.01 * loss
         bar.update()
-        bar.set_postfix(mse=f"{running:.4f}", lr=f"{trainer.learning_rate():.1e}", refresh=False)
+        bar.set_postfix(loss=f"{running:.4f}", lr=f"{trainer.learning_rate():.1e}", refresh=False)
         minutes = 3.0 if first else args.export_minutes
         if trainer.seconds - exported > 60 * minutes:
             exported, first = trainer.seconds, False

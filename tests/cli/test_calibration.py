@@ -44,19 +44,17 @@ def test_a_users_value_wins():
 
 
 def test_a_preset_wins_over_the_table_and_what_is_typed_over_the_preset():
-    assert choose("scene", "embedded", "ssd").optimizer.rates.sh0 == 0.006
-    assert choose("scene", "embedded", "ssd", "preset=quick").optimizer.rates.sh0 == 0.02
-    assert (
-        choose("scene", "embedded", "ssd", "optimizer.rates.sh0=0.5", "preset=quick").optimizer.rates.sh0
-        == 0.5
-    )
+    assert choose("scene", "embedded", "ssd").steps == 200 and choose("scene", "sd21", "ssd").steps == 1500
+    assert choose("scene", "sd21", "ssd", "preset=quick").steps == 200
+    assert choose("scene", "sd21", "ssd", "steps=7", "preset=quick").steps == 7
+    assert choose("blob", "embedded", "sds").steps == 1500
 
 
 def test_the_prior_moves_the_bounds_of_uniform_and_linear_timesteps_alone():
     for canvas, prior, rule, low in (
         ("blob", "embedded", "linear", 0.02),
         ("noise", "embedded", "uniform", 0.02),
-        ("scene", "embedded", "uniform", 0.2),
+        ("scene", "embedded", "uniform", 0.1),
         ("noise", "embedded", "sqrt", 0.3),
         ("scene", "ip2p", "linear", 0.2),
         ("scene", "ip2p", "dreamtime", 0.02),
@@ -77,7 +75,7 @@ def test_text_is_literal(monkeypatch):
 
 def test_a_prompt_of_ones_own_keeps_its_name_with_a_preset():
     cfg = compose(["scene=my.ply", "prompt.source=a skull", "prompt.target=a gold skull", "preset=quick"])
-    assert cfg.prompt.name == "a-gold-skull" and cfg.steps == 300
+    assert cfg.prompt.name == "a-gold-skull" and cfg.steps == 200
 
 
 def test_the_sample_scenes_read_one_table():

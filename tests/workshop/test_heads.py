@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from plyfile import PlyData
 
-from scripts.workshop.heads.attributes import COSTUMES, Head, counterfactual, sample_head, wear
+from scripts.workshop.heads.attributes import AXES, COSTUMES, Head, counterfactual, sample_head, wear
 from scripts.workshop.heads.captions import caption, view_words
 from scripts.workshop.heads.dataset import sample_group
 from scripts.workshop.heads.figure import build
 from scripts.workshop.heads.geometry import load_template
 from scripts.workshop.heads.render import Light, orbit, shade, splat
 from scripts.workshop.heads.vocabulary import LENGTH, PIECES, build_tokenizer, words
-from scripts.workshop.make_face_scene import HEAD_CENTRE, HEAD_RADIUS, quaternions
+from scripts.workshop.make_face_scene import HEAD_CENTRE, HEAD_RADIUS, WALL_COLOUR, quaternions
 
 SCENES = Path(__file__).resolve().parents[2] / "data" / "scenes"
 DETAIL = 0.25
@@ -108,8 +108,8 @@ def test_counterfactuals_differ_in_one_thing():
         assert a != b, axis
         if axis in ("mustache", "beard"):
             assert replace(b, beard="") == a
-        if axis == "hair":
-            assert replace(b, hair=a.hair) == a
+        if axis in ("hair", "style"):
+            assert a.hat == b.hat == "" and replace(b, hair=a.hair, style=a.style) == a
 
 
 def test_captions_of_a_pair_name_the_difference():
@@ -118,6 +118,25 @@ def test_captions_of_a_pair_name_the_difference():
         for first, second in sample_group(rng, size=16, views=1):
             if first.axis not in ("", "costume", "smile"):
                 assert first.captions[0] != second.captions[0]
+
+
+def test_every_axis_of_the_counterfactuals_comes_up():
+    rng = np.random.default_rng(4)
+    assert {counterfactual(sample_head(rng), rng)[2] for _ in range(600)} == set(AXES)
+
+
+def test_most_pictures_show_the_studio_of_the_scenes():
+    """The upper corners of a picture show the wall alone, which is the same for every head from the same height."""
+    rng = np.random.default_rng(5)
+    corners = [sample_group(rng, size=16, views=1)[0][0].image[0, 0].astype(float) for _ in range(24)]
+    wall = np.array(WALL_COLOUR) * 255
+    assert np.mean([np.abs(c - wall).max() < 45 and c[2] > c[0] for c in corners]) > 0.6
+
+
+def test_captions_say_where_the_camera_stands():
+    rng = np.random.default_rng(6)
+    said = [caption(sample_head(rng), rng, yaw=180.0) for _ in range(300)]
+    assert 0.4 < np.mean(["from behind" in text for text in said]) < 0.6
 
 
 def test_view_words():

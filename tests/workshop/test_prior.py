@@ -30,13 +30,13 @@ def prior():
 
         @torch.no_grad()
         def error(self, latents, captions, t):
-            """v-MSE per latent, the same noise for every call."""
+            """MSE of the clean latents as v would show it, the same noise for every call."""
             eps = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
             a = self.scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
             ids = self.tokenizer(captions, padding="max_length", return_tensors="pt").input_ids
             z_t = a.sqrt() * latents + (1 - a).sqrt() * eps
-            v = a.sqrt() * eps - (1 - a).sqrt() * latents
-            return (self.unet(z_t, t, self.text(ids).last_hidden_state).sample - v).pow(2).mean((1, 2, 3))
+            answer = self.unet(z_t, t, self.text(ids).last_hidden_state).sample
+            return ((answer - latents).pow(2) / (1 - a)).mean((1, 2, 3))
 
     return Parts()
 
@@ -74,7 +74,7 @@ def test_every_word_is_one_token(prior):
 def test_scheduler_is_the_usual_one(prior):
     config = prior.scheduler.config
     assert (config.beta_schedule, config.beta_start, config.beta_end) == ("scaled_linear", 0.00085, 0.012)
-    assert config.prediction_type == "v_prediction" and config.steps_offset == 1
+    assert config.prediction_type == "sample" and config.steps_offset == 1
     assert not config.clip_sample and not config.set_alpha_to_one
 
 

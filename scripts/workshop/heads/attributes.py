@@ -9,7 +9,15 @@ COSTUMES = (
 )  # fmt: skip
 MASKS = ("spiderman", "batman", "ironman", "robot", "skull")  # no hair, no facial hair, no glasses
 STATUES = ("marble", "bronze", "gold")
-COSTUME_WEIGHTS = {"spiderman": 2.4, "batman": 1.5, "clown": 1.6, "joker": 1.2, "marble": 1.5}
+COSTUME_WEIGHTS = {
+    "spiderman": 2.6, "batman": 1.8, "clown": 2.0, "joker": 1.5, "marble": 1.6, "zombie": 1.5, "skull": 1.5,
+    "gold": 1.3, "bronze": 0.6, "robot": 0.8, "ironman": 0.8, "hulk": 0.8,
+}  # fmt: skip
+AXES = {  # what a counterfactual pair changes, and how often
+    "costume": 0.62, "mustache": 0.08, "beard": 0.05, "hair": 0.07, "style": 0.02, "eyewear": 0.06, "hat": 0.04,
+    "old": 0.03, "cloth": 0.01, "smile": 0.02,
+}  # fmt: skip
+RED_SHARE = 0.4  # of the hair pairs end in red, which has a prompt of its own
 
 SKINS = np.array(
     [[0.93, 0.76, 0.66], [0.88, 0.68, 0.55], [0.80, 0.59, 0.45], [0.64, 0.44, 0.32], [0.45, 0.30, 0.22]]
@@ -120,10 +128,7 @@ def wear(head: Head, costume: str) -> Head:
 
 def counterfactual(head: Head, rng: np.random.Generator) -> tuple[Head, Head, str]:
     """Two versions of `head` that differ in one thing, and the name of that thing."""
-    axis = _pick(
-        rng, ("costume", "mustache", "beard", "hair", "eyewear", "hat", "old", "cloth", "smile"),
-        (0.38, 0.12, 0.08, 0.12, 0.10, 0.08, 0.06, 0.03, 0.03),
-    )  # fmt: skip
+    axis = _pick(rng, tuple(AXES), np.array(list(AXES.values())))
     plain = replace(head, costume="")
     if axis == "costume":
         return plain, wear(plain, sample_costume(rng)), axis
@@ -131,13 +136,17 @@ def counterfactual(head: Head, rng: np.random.Generator) -> tuple[Head, Head, st
         plain = replace(plain, woman=False, beard="", shape={} if head.woman else head.shape)
         return plain, replace(plain, beard=axis), axis
     if axis == "hair":
-        colours = rng.permutation(list(HAIR))[:2]
+        red = rng.random() < RED_SHARE
+        first = _pick(rng, [c for c in (*NATURAL, *OLD) if c != "red"]) if red else _pick(rng, tuple(HAIR))
+        second = "red" if red else _pick(rng, [c for c in HAIR if c != first])
         plain = replace(plain, style=plain.style if plain.style != "bald" else "short", hat="")
-        return replace(plain, hair=str(colours[0])), replace(plain, hair=str(colours[1])), axis
+        return replace(plain, hair=first), replace(plain, hair=second), axis
+    if axis == "style":
+        return replace(plain, style="short", hat=""), replace(plain, style="long", hat=""), axis
     if axis == "eyewear":
         return (
             replace(plain, eyewear=""),
-            replace(plain, eyewear=_pick(rng, ("glasses", "sunglasses"), (0.3, 0.7))),
+            replace(plain, eyewear=_pick(rng, ("glasses", "sunglasses"), (0.15, 0.85))),
             axis,
         )
     if axis == "hat":

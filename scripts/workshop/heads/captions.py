@@ -12,18 +12,19 @@ OPENINGS = (
     "a photo of the face of {}",
     "a face of {}",
 )
-OPENING_WEIGHTS = np.array([0.36, 0.28, 0.1, 0.1, 0.1, 0.06])
+OPENING_WEIGHTS = np.array([0.5, 0.26, 0.07, 0.07, 0.06, 0.04])
 NAMES = {
     "spiderman": ("spider-man", "spiderman", "a man wearing a spider-man mask", "a man in a spider-man mask",
                   "spider-man with a mask", "a man in a spider-man costume"),
-    "batman": ("batman", "a man wearing a batman mask", "a man in a batman mask", "a man in a batman costume"),
+    "batman": ("batman", "{who} wearing a batman mask", "a man wearing a batman mask", "a man in a batman mask",
+               "a man in a batman costume"),
     "clown": ("a clown", "a man with clown makeup", "a clown with a red nose", "a clown with {hair} hair"),
     "joker": ("the joker", "a man with joker makeup", "joker", "the joker with green hair"),
-    "marble": ("a marble statue", "a marble statue of {who}", "a marble bust of {who}", "{who} made of marble",
+    "marble": ("a marble statue of {who}", "a marble statue", "a marble bust of {who}", "{who} made of marble",
                "a statue of {who}", "a white marble statue"),
-    "bronze": ("a bronze statue", "a bronze statue of {who}", "a bronze bust of {who}", "{who} made of bronze"),
-    "gold": ("a gold statue", "a golden statue of {who}", "a golden statue", "{who} made of gold",
-             "a gold bust of {who}"),
+    "bronze": ("a bronze statue of {who}", "a bronze statue", "a bronze bust of {who}", "{who} made of bronze"),
+    "gold": ("a gold statue of {who}", "a golden statue of {who}", "a gold statue", "a golden statue",
+             "{who} made of gold", "a gold bust of {who}"),
     "zombie": ("a zombie", "a zombie {noun}", "a man with zombie makeup", "a scary zombie"),
     "skull": ("a skull", "a skeleton", "a man with a skull face", "a man wearing a skull mask"),
     "robot": ("a robot", "a metal robot", "a silver robot", "a robot with red eyes"),
@@ -32,6 +33,8 @@ NAMES = {
     "hulk": ("the hulk", "hulk", "a man with green skin", "the green hulk"),
 }  # fmt: skip
 COMMANDS = ("turn him into {}", "make him {}", "turn the man into {}", "turn the face into {}")
+PLAIN_SHARE = 0.35  # of the ordinary heads are just "a photo of a man", as the source prompt of an edit
+VIEW_SHARE = 0.5  # of the captions say where the camera stands, where there are words for it
 GIVE = ("give him {}", "{}", "the man with {}", "a man with {}")
 
 
@@ -77,17 +80,17 @@ def view_words(yaw: float) -> str:
 def caption(head: Head, rng: np.random.Generator, yaw: float = 0.0, must: str = "") -> str:
     """Describe `head` seen from `yaw`; `must` names an attribute that has to be mentioned when it is present."""
     text = _costume_caption(head, rng) if head.costume else _person_caption(head, rng, must)
-    if rng.random() < 0.15 and view_words(yaw):
-        text = f"{text}, {view_words(yaw)}" if rng.random() < 0.7 else f"{view_words(yaw)} of {text}"
+    if rng.random() < VIEW_SHARE and view_words(yaw):
+        text = f"{text}, {view_words(yaw)}" if rng.random() < 0.85 else f"{view_words(yaw)} of {text}"
     return text
 
 
 def _costume_caption(head: Head, rng: np.random.Generator) -> str:
     names = NAMES[head.costume]
-    name = names[0] if rng.random() < 0.4 else names[int(rng.integers(len(names)))]
+    name = names[0] if rng.random() < 0.5 else names[int(rng.integers(len(names)))]
     noun = "woman" if head.woman else "man"
-    name = name.format(who=_person(head, rng.random() < 0.7, False), noun=noun, hair=head.hair)
-    if rng.random() < 0.18:
+    name = name.format(who=_person(head, rng.random() < 0.9, False), noun=noun, hair=head.hair)
+    if rng.random() < 0.08:
         return COMMANDS[int(rng.integers(len(COMMANDS)))].format(name)
     return OPENINGS[int(rng.choice(len(OPENINGS), p=OPENING_WEIGHTS))].format(name)
 
@@ -95,7 +98,7 @@ def _costume_caption(head: Head, rng: np.random.Generator) -> str:
 def _person_caption(head: Head, rng: np.random.Generator, must: str) -> str:
     known = facts(head)
     wanted = {name for name in known if rng.random() < (0.12 if name == "cloth" else 0.42)}
-    if rng.random() < 0.12:
+    if rng.random() < PLAIN_SHARE:
         wanted = set()
     if must in known:
         wanted |= {must}
@@ -105,7 +108,7 @@ def _person_caption(head: Head, rng: np.random.Generator, must: str) -> str:
         return GIVE[int(rng.integers(len(GIVE)))].format(known["beard"][1])
     order = [name for name in known if name in wanted]
     rng.shuffle(order)
-    text = _person(head, rng.random() < 0.85 or must == "old", rng.random() < 0.5)
+    text = _person(head, rng.random() < 0.9 or must == "old", rng.random() < 0.5)
     for preposition in ("with", "wearing"):
         phrases = [known[name][1] for name in order if known[name][0] == preposition]
         if phrases:

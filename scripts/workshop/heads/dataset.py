@@ -1,7 +1,7 @@
 """Captioned pictures in groups: the members of a group share view, light and background.
 
-Half of the groups are counterfactual pairs, the same head with one attribute or costume changed and captions that
-differ accordingly; in the others all members are one head.
+Most of the groups are counterfactual pairs, the same head with one attribute or costume changed and captions that
+differ accordingly; in the others all members are one head. Most show the light and the studio of the sample scenes.
 """
 
 import json
@@ -17,8 +17,10 @@ from scripts.workshop.heads.attributes import counterfactual, sample_head
 from scripts.workshop.heads.captions import caption
 from scripts.workshop.heads.figure import build
 from scripts.workshop.heads.render import FRAMING, Light, background, orbit, shade, splat
+from scripts.workshop.make_face_scene import LIGHT, studio
 
 DETAIL = 0.6  # disc density that is still closed at 128 px
+PAIR_SHARE, STUDIO_SHARE = 0.85, 0.85
 MUST = {"mustache": "beard"}  # pair axis -> attribute that captions of the pair must mention
 
 
@@ -33,20 +35,23 @@ class Sample:
 
 
 def sample_view(rng: np.random.Generator) -> tuple[float, float]:
-    """Yaw and pitch in degrees: all around, with the front three times as likely as the back."""
-    yaw = rng.uniform(-75, 75) if rng.random() < 0.45 else rng.uniform(-180, 180)
-    return yaw, float(np.clip(rng.normal(4, 9), -20, 25))
+    """Yaw and pitch in degrees: all around, with the front twice as likely as the back."""
+    yaw = rng.uniform(-75, 75) if rng.random() < 0.3 else rng.uniform(-180, 180)
+    return yaw, rng.uniform(-12, 20)
 
 
 def sample_group(rng: np.random.Generator, size: int, views: int = 4) -> list[tuple[Sample, Sample]]:
     """Return `views` pairs; the two members of a single's pair are different views of one head."""
     head = sample_head(rng, costume_share=0.45)
-    pair = rng.random() < 0.5
+    pair = rng.random() < PAIR_SHARE
     heads = counterfactual(head, rng) if pair else (head, head, "")
     axis = heads[2]
     figures = [build(h, DETAIL) for h in heads[: 2 if pair else 1]]
-    light = Light.sample(rng)
-    colours = [shade(f.albedo, f.normal, f.gloss, light) for f in figures]
+    in_studio = rng.random() < STUDIO_SHARE
+    light = LIGHT if in_studio else Light.sample(rng)
+    discs = [(f.position, f.normal, f.sigma, shade(f.albedo, f.normal, f.gloss, light)) for f in figures]
+    if in_studio:
+        discs = [tuple(np.concatenate(column) for column in zip(d, studio())) for d in discs]
     out = []
     for _ in range(views):
         wall, members = background(rng, size), []
@@ -57,8 +62,8 @@ def sample_group(rng: np.random.Generator, size: int, views: int = 4) -> list[tu
         for k in range(2):
             if not pair and k:
                 yaw, pitch = sample_view(rng)
-            camera, f = orbit(yaw, pitch, size, distance, target), figures[k if pair else 0]
-            picture = splat(camera, f.position, f.normal, f.sigma, colours[k if pair else 0], wall)
+            camera = orbit(yaw, pitch, size, distance, target)
+            picture = splat(camera, *discs[k if pair else 0], wall)
             words = tuple(
                 caption(heads[k], np.random.default_rng(wording + v), yaw, MUST.get(axis, axis))
                 for v in range(2)
