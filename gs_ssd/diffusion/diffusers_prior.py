@@ -30,6 +30,7 @@ from torch import Tensor
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.diffusion.text import TextCondition
+from gs_ssd.diffusion.traced import TracedUNet
 from gs_ssd.errors import UserError
 
 LOSS_SCALE = 64.0  # of a half-precision autoencoder's gradient: far from both ends of float16's range
@@ -54,6 +55,7 @@ class DiffusersPrior(DiffusionPrior):
     """
 
     half = torch.float16
+    traced: TracedUNet | None = None  # set where it pays; has no hooks and no gradient
 
     def __init__(
         self,

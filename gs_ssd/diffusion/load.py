@@ -149,6 +149,7 @@ def adapt(
 ) -> DiffusersPrior:
     """The prior with a LoRA, and with another way to encode, as `load_prior` describes them."""
     from gs_ssd.diffusion import adapters
+    from gs_ssd.diffusion.stable_diffusion import StableDiffusionPrior
 
     if lora is not None:
         adapters.fuse_lora(prior, lora, scale=lora_scale)
@@ -162,7 +163,7 @@ def adapt(
     if vae_tiling and hasattr(prior.vae, "enable_tiling"):
         prior.vae.enable_slicing()
         prior.vae.enable_tiling()
-    if traced and hasattr(prior, "traced") and worth_tracing(prior.network):
+    if traced and isinstance(prior, StableDiffusionPrior) and worth_tracing(prior.network):
         prior.traced = TracedUNet(prior.network)
     return prior
 

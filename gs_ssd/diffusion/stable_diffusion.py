@@ -20,7 +20,6 @@ from gs_ssd.diffusion.freeu import enable_freeu
 from gs_ssd.diffusion.patch_autoencoder import PatchAutoencoder
 from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.diffusion.text import TextCondition
-from gs_ssd.diffusion.traced import TracedUNet
 
 LCM_SCALE = (
     8.5  # the guidance scale that an LCM is told to have been distilled with, as its pipeline's default
@@ -112,7 +111,6 @@ class StableDiffusionPrior(UNetPrior):
         )
         self.text_encoder, self.tokenizer = self.encoders[0], tokenizer
         self._scheduler = scheduler
-        self.traced: TracedUNet | None = None  # set where it pays; has no hooks and no gradient
         self.vocabulary = vocabulary
 
     @cached_property
