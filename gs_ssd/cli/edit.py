@@ -110,7 +110,7 @@ def carry_out(edit: SceneEdit, cfg: DictConfig, folder: Path, signals: Signals) 
 
 def announce(edit: SceneEdit) -> None:
     """Say what is done, and what the first step waits for."""
-    from gs_ssd.render import kernels_are_compiled
+    from gs_ssd.render import compile_kernels, kernels_are_compiled
 
     start = "a random ball" if edit.prompts.source is None else repr(edit.prompts.source)
     print(f"{edit.scene.name} ({len(edit.scene):,} Gaussians): {start} → {edit.prompts.target!r}", flush=True)
@@ -118,6 +118,7 @@ def announce(edit: SceneEdit) -> None:
         print(f"resumed  at step {edit.step} of {edit.num_steps}", flush=True)
     if edit.device.type == "cpu" and not kernels_are_compiled():
         print("compiling the CPU kernels, once: about a minute", file=sys.stderr, flush=True)
+        compile_kernels()  # not within the first step, whose time the ETA would take for every step's
 
 
 def summarise(result: EditResult, folder: Path, writing: float, *, resumable: bool) -> None:

@@ -63,6 +63,9 @@ def rows() -> Iterator[Row]:
     yield Row(why, {"guidance.w_id": 0.0}, canvas="image", method="ssd")
     yield Row(why, {"guidance.score.w_id": 0.0}, canvas="image", method="ssd_cds")
     yield Row(why, {"guidance.w_id": 0.0}, canvas="image", method="ssd_ip2p")
+    why = "without the identity term the way to the target is w_p / w_t"
+    yield Row(why, {"guidance.w_p": 1.0}, prior="embedded", canvas="image", method="ssd")
+    yield Row(why, {"guidance.score.w_p": 1.0}, prior="embedded", canvas="image", method="ssd_cds")
 
     rates = {
         "means": 5e-4,
