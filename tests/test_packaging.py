@@ -58,7 +58,8 @@ def test_what_the_package_imports_is_declared():
 
 
 def test_what_is_declared_is_imported():
-    assert required().keys() - imported("gs_ssd").keys() == set()
+    used_by_others = {"accelerate"}  # diffusers and transformers look for it themselves
+    assert required().keys() - imported("gs_ssd").keys() == used_by_others
 
 
 def test_what_the_tests_import_is_declared():

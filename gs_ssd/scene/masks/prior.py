@@ -44,7 +44,7 @@ class Prior(Mask):
         threshold: float | None = None,
         views: int = 8,
         noises: int = 4,
-        ratios: Sequence[float] = (0.4, 0.6, 0.8),
+        ratios: Sequence[float] = (0.8, 0.9),
         seed: int = 0,
     ) -> None:
         self.threshold = None if threshold is None else number("mask.threshold", threshold, above=0, below=1)
