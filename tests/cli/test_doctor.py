@@ -82,7 +82,7 @@ def test_a_forecast_names_time_and_memory(capsys):
     settings = ["scene=face", "prompt=clown", "preset=quick", "diffusion=embedded", "device=cpu"]
     assert main(["doctor", *settings]) == 0
     said = capsys.readouterr().out
-    assert "face: 38,251 Gaussians, 300 steps, 1 × 128×128 pixels, SSD on embedded" in said
+    assert "face: 38,251 Gaussians, 200 steps, 1 × 128×128 pixels, SSD on embedded" in said
     assert "GB of memory" in said and "about " in said
 
 

@@ -88,7 +88,8 @@ def test_compat_changes_the_structure_distance_alone(measure, before, mask):
 
 
 def test_means_leave_out_what_was_not_measured():
-    rows = [{"psnr": 20.0, "mse": 0.01}, {"psnr": None, "mse": 0.03}, {"psnr": 30.0}]
+    measured = [{"psnr": 20.0, "mse": 0.01}, {"psnr": None, "mse": 0.03}, {"psnr": 30.0}]
+    rows = [{"prompt": number} | values for number, values in enumerate(measured)]
     assert means(rows) == {"psnr": 25.0, "mse": 0.02}
     assert means([{"psnr": None}]) == {"psnr": None}
 
@@ -110,10 +111,10 @@ def test_table_2():
 
 def test_the_table_scales_and_marks_gaps():
     values = {"distance": 0.01474, "mse": 0.004509, "ssim": 0.8411, "clip_whole": 25.86, "psnr": None}
-    rows = [{"guidance": "dds", "category": 2} | values, {"guidance": "dds", "category": 9} | values]
+    rows = [{"variant": "dds", "prompt": category, "category": category} | values for category in (2, 9)]
     report = markdown(rows, data="two pictures")
     ours = next(line for line in report.splitlines() if line.startswith("| dds |"))
-    assert ours == "| dds | 2 | 14.74 | - | 45.09 | 25.86 | - | 84.11 | - |"
+    assert ours == "| dds | 2 | 14.74 ± 0.00 | - | 45.09 ± 0.00 | 25.86 ± 0.00 | - | 84.11 ± 0.00 | - |"
     assert "| SSD + CDS (published) | 700 | 6.90 | 32.15 | 24.21 | 25.12 | - | - | - |" in report
     assert "| add object | 1 | 14.74 |" in report and "| change style | 1 | 14.74 |" in report
     assert len({line.count("|") for line in report.split("\n\n")[1].splitlines()}) == 1
