@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -26,7 +26,6 @@ class Outcome:
 
     error: NonFiniteError | None = None
     stopped: bool = False
-    seconds: list[float] = field(default_factory=list)
 
 
 def follow(

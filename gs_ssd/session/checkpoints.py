@@ -109,7 +109,6 @@ class Keeper:
         self.folder = Path(folder)
         self.every = None if every is None else whole("checkpoint.every", every, least=1)
         self.pause = seconds
-        self.spent = 0.0
         self.last = time.perf_counter()
 
     def due(self, step: int) -> bool:
@@ -123,7 +122,6 @@ class Keeper:
         begun = time.perf_counter()
         save_checkpoint(self.folder, state, about)
         self.last = time.perf_counter()
-        self.spent += self.last - begun
         self.pause = max(self.pause, (self.last - begun) / self.SHARE)
 
     def discard(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from gs_ssd.assets import DATA
 from gs_ssd.checks import switch, whole
 from gs_ssd.diffusion.fingerprint import fingerprint
 from gs_ssd.diffusion.load import load_prior
@@ -292,8 +293,6 @@ def loaded(prior: DiffusionPrior | str | Callable[[], DiffusionPrior]) -> Diffus
 
 def find_scene(known: dict[str, Any]) -> Scene:
     """The scene that a checkpoint names, from its file; raises UserError where that needs the caller."""
-    from gs_ssd.assets import DATA
-
     name, source = known["name"], known["source"]
     if source is not None and Path(source).parent == DATA / "scenes":
         return Scene.sample(name)

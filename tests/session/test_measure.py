@@ -39,3 +39,16 @@ def test_without_cameras_results_are_judged_from_random_views_all_around():
     assert torch.equal(views.viewmats, again.viewmats) and not torch.equal(views.viewmats, other.viewmats)
     with pytest.raises(UserError, match=r"needs 20 views, here are 12; set metrics\.views=20"):
         Measures(views=12, compat=True).cameras(scene)
+
+
+def test_retrieval_is_left_out_where_the_target_is_no_candidate():
+    """To choose between the source and the target alone is no test."""
+    from gs_ssd.assets import DATA
+    from tests.session import small
+
+    edit = small.edit(2)
+    list(edit)
+    for candidates, known in (((), False), (("red", "blue"), True)):
+        result = edit.finish(Measures(clip=str(DATA / "judge"), views=2, size=32, candidates=candidates))
+        assert (result.metrics["retrieval_top1"] is not None) == known
+        assert result.metrics["clip_similarity"] is not None
