@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -114,30 +113,19 @@ def run(settings: RenderSettings) -> None:
 def open_scene(settings: RenderSettings) -> Scene:
     """The scene that `scene=` names: a sample, a run's edit, or a file; what a run knew of its results is kept."""
     from gs_ssd import samples
+    from gs_ssd.results.earlier import holds_run, open_run, read_run
     from gs_ssd.scene.scene import Scene
 
     path = Path(os.path.expanduser(settings.scene))
     if settings.scene in samples.SUBJECTS and not os.path.exists(path):
         return Scene.sample(settings.scene)
-    if os.path.isdir(path):
-        path = path / "edited.ply"
-        if not os.path.isfile(path):
-            raise UserError(f"scene={settings.scene} is a folder without an edited.ply; give a scene's file")
-    known = _known_to_run(path.parent)
-    if settings.up != "auto":
-        known["up"] = settings.up
-    return Scene.load(path, **known)
-
-
-def _known_to_run(folder: Path) -> dict[str, Any]:
-    """Where the object of a run's results is and which way is up, from its run.json; nothing where there is none."""
-    try:
-        scene = json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]["scene"]
-        return {
-            name: scene[name] for name in ("up", "center", "radius", "background", "views") if name in scene
-        }
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    known: dict[str, Any] = {} if settings.up == "auto" else {"up": settings.up}
+    file = path / "edited.ply" if os.path.isdir(path) else path
+    if holds_run(file.parent):  # its edit, or a blend of it
+        return open_run(file.parent, path=file, parts=None, mask=None, **known)
+    if os.path.isdir(path) and not os.path.isfile(file):
+        read_run(path)  # says what to give instead
+    return Scene.load(file, **known)
 
 
 def cameras_of(settings: RenderSettings, scene: Scene) -> Cameras:

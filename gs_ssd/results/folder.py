@@ -26,6 +26,7 @@ FILES = (
     "metrics.json",
     "cameras.json",
     "origin.npy",
+    "parts.npy",
     "turntable.mp4",
     "before_after.mp4",
     "before_after.png",

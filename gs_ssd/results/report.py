@@ -60,6 +60,7 @@ FILES = {
     "edited.ply": "the edited scene, for any splat viewer",
     "cameras.json": "cameras around the scene",
     "origin.npy": "descent of its Gaussians, for blending",
+    "parts.npy": "what each Gaussian shows",
     "turntable.mp4": "once around the edit",
     "before_after.mp4": "source and edit, side by side",
     "before_after.png": "source and edit, from all sides",

@@ -106,10 +106,16 @@ def render_views(renderer: Renderer, gaussians: Gaussians, cameras: Cameras) -> 
 
 
 def save_scene(
-    folder: Path, after: Gaussians, *, cameras: Cameras | None = None, origin: Tensor | None = None
+    folder: Path,
+    after: Gaussians,
+    *,
+    cameras: Cameras | None = None,
+    origin: Tensor | None = None,
+    parts: Tensor | None = None,
 ) -> None:
-    """Write edited.ply, `cameras` as cameras.json and `origin` [N] (see `gs_ssd.results.blend`) as origin.npy.
+    """Write edited.ply, and beside it what is there of cameras.json, origin.npy and parts.npy.
 
+    `origin` [N] is as in `gs_ssd.results.blend`, `parts` [N] labels as in `gs_ssd.scene.parts`.
     An older run's files go when the new scene is complete beside them, so a full disk or a kill costs neither run.
     """
     with atomic_path(folder / "edited.ply") as temporary:
@@ -120,6 +126,9 @@ def save_scene(
     if origin is not None:
         with atomic_path(folder / "origin.npy") as temporary:
             np.save(temporary, origin.cpu().numpy().astype(np.int64))
+    if parts is not None:
+        with atomic_path(folder / "parts.npy") as temporary:
+            np.save(temporary, parts.cpu().numpy().astype(np.uint8))
 
 
 def write(
@@ -133,24 +142,26 @@ def write(
     labels: tuple[str, str],
     cameras: Cameras | None = None,
     origin: Tensor | None = None,
+    parts: Tensor | None = None,
     change: Change | None = None,
     metrics: Callable[[], Mapping[str, Any]] | None = None,
     manifest: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Change:
     """Write all results of one edit; returns the change it made.
 
-    Writes edited.ply, cameras.json, origin.npy, turntable.mp4, before_after.mp4, before_after.png, loss.png where
-    there were steps, report.html, and metrics.json and run.json where `metrics` and `manifest` are given. run.json is
-    last and gets the output's digest and the change. Each view is rendered once.
+    Writes edited.ply, cameras.json, origin.npy and parts.npy where they are known, turntable.mp4, before_after.mp4,
+    before_after.png, loss.png where there were steps, report.html, and metrics.json and run.json where `metrics` and
+    `manifest` are given. run.json is last and gets the output's digest and the change. Each view is rendered once.
 
     Args:
         labels: what the source and the target show, in words.
         cameras: the user's own, for cameras.json; None writes those of the videos.
         origin: [N_after] index of the source Gaussian that each edited one descends from.
+        parts: [N_after] part labels of the edited scene, for the next edit.
         change: how much the edit changed, if it is known; else it is measured on the contact sheet's views.
         metrics, manifest: asked for when the scene and its pictures are safe.
     """
-    save_scene(folder, after, cameras=cameras or videos.cameras, origin=origin)
+    save_scene(folder, after, cameras=cameras or videos.cameras, origin=origin, parts=parts)
     wanted = {_key(videos.sheet_cameras, i) for i in range(len(videos.sheet_cameras))}
     side_views = _sides(len(videos.cameras))
     wanted |= {_key(videos.cameras, i) for i in side_views.values()}

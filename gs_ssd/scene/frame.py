@@ -51,18 +51,21 @@ class SceneFrame:
 def find_frame(
     gaussians: Gaussians,
     *,
-    up: str = "auto",
+    up: str | Sequence[float] = "auto",
     center: Sequence[float] | None = None,
     radius: float | None = None,
     cameras: Cameras | None = None,
 ) -> SceneFrame:
     """The frame of a scene, on the CPU; nothing is searched for that `center` [3] and `radius` (world units) say.
 
-    `up` is an axis such as "-y" or "+z", or "auto": the cameras' mean up direction where there are cameras, else the
-    normal of the floor if the scene clearly has one, else -y, the convention of 3D Gaussian Splatting files. Raises
-    UserError where nothing of the scene lies near `center`.
+    `up` is an axis such as "-y" or "+z", a direction [3], or "auto": the cameras' mean up direction where there are
+    cameras, else the normal of the floor if the scene clearly has one, else -y, the convention of 3D Gaussian Splatting
+    files. Raises UserError where nothing of the scene lies near `center`.
     """
-    choice("scene.up", up, ["auto", *AXES])
+    worded = isinstance(up, str | None)
+    up = choice("scene.up", up, ["auto", *AXES]) if worded else vector("scene.up", up, 3)
+    if not any(isinstance(up, str) or value for value in up):
+        raise UserError("scene.up=[0, 0, 0] points nowhere; give a direction such as [0, -1, 0]")
     points = gaussians.means.detach().double().cpu()
     origin = points.median(dim=0).values
     points = points - origin
@@ -149,10 +152,17 @@ def _quantiles(values: Tensor, weights: Tensor, levels: list[float]) -> Tensor:
 
 
 def _up(
-    up: str, points: Tensor, weights: Tensor, center: Tensor, radius: float, cameras: Cameras | None
+    up: str | Sequence[float],
+    points: Tensor,
+    weights: Tensor,
+    center: Tensor,
+    radius: float,
+    cameras: Cameras | None,
 ) -> Tensor:
     if up != "auto":
-        return axis_vector(up)
+        return (
+            axis_vector(up) if isinstance(up, str) else torch.nn.functional.normalize(torch.tensor(up), dim=0)
+        )
     if cameras is not None:
         mean = -cameras.viewmats[:, 1, :3].mean(dim=0).float().cpu()
         if mean.norm() > 0.1:  # otherwise the cameras look from all sides and have no common up

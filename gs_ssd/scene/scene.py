@@ -65,6 +65,19 @@ class Scene:
     def front_azimuth_degrees(self) -> float:
         return float(self.views.get("front_azimuth_degrees", 0.0))
 
+    def settings(self) -> dict[str, Any]:
+        """What is known of the scene besides its file, as plain data: with it, `load` sees it as it is seen here."""
+        return {
+            "name": self.name,
+            "up": self.frame.up.tolist(),
+            "center": self.frame.center.tolist(),
+            "radius": self.frame.radius,
+            "background": list(self.background),
+            "views": dict(self.views),
+            "view_words": self.view_words if self.view_words is None else dict(self.view_words),
+            "cameras": None if self.cameras is None else len(self.cameras),
+        }
+
     def select(self, mask: Mask, **looking: Any) -> Scene:
         """The same scene with another selection.
 
@@ -92,7 +105,7 @@ class Scene:
         cls,
         gaussians: Gaussians,
         *,
-        up: str = "auto",
+        up: str | Sequence[float] = "auto",
         center: Sequence[float] | None = None,
         radius: float | None = None,
         background: Sequence[float] = WHITE,
@@ -104,7 +117,7 @@ class Scene:
         """A scene of Gaussians in memory.
 
         Args:
-            up: "auto", or an axis such as "-y".
+            up: "auto", an axis such as "-y", or a direction [3].
             center, radius: of the object, world units; None: found from the Gaussians.
             mask: what may change, see `gs_ssd.scene.masks`; None: everything. One that looks at the scene needs a
                 renderer: load the scene without it, then `select`.

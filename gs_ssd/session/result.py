@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from torch import Tensor
 from gs_ssd.edit.loop import StepReport
 from gs_ssd.render import Render
 from gs_ssd.results.change import Change
+from gs_ssd.results.earlier import earlier_edits
 from gs_ssd.results.folder import make_output_dir
 from gs_ssd.results.manifest import environment, peak_memory_mb
 from gs_ssd.results.scene import Videos, write
 from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.scene.parts import load_parts
 from gs_ssd.scene.scene import Scene
 from gs_ssd.session.measure import Measures, measure
 from gs_ssd.session.prompts import Prompts
@@ -69,6 +71,13 @@ class EditResult:
         }
 
     @property
+    def parts(self) -> Tensor | None:
+        """[N after] part labels of the edited scene; None where the source has none."""
+        if self.scene.parts is None:
+            return None
+        return load_parts(self.scene.parts, count=len(self.before))[self.origin.cpu()]
+
+    @property
     def seconds(self) -> float:
         """Of the steps."""
         return sum(sum(report.seconds.values()) for report in self.reports)
@@ -109,6 +118,7 @@ class EditResult:
             labels=(self.origin_words, self.prompts.target),
             cameras=self.scene.cameras,
             origin=self.origin,
+            parts=self.parts,
             metrics=lambda: self.metrics,
             manifest=lambda: self.manifest(command, config),
         )
@@ -128,6 +138,9 @@ class EditResult:
                 "sha256": self.scene.digest,
                 "gaussians": len(self.before),
             },
+            "scene": self.scene.settings(),
+            "prompts": asdict(self.prompts),
+            "earlier_edits": earlier_edits(self.scene.source, self.scene.digest),
             "steps_done": len(self.reports),
             "seconds": {"set_up": self.set_up_seconds, "edit": self.seconds},
             "seconds_by_phase": {

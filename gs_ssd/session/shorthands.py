@@ -4,6 +4,7 @@ The short forms a user would guess:
 
     scene=my.ply             scene=file scene.path=my.ply
     scene.path=my.ply        the same (the default scene's cameras and mask would be wrong for another file)
+    scene=outputs/.../<time> the edited scene of an earlier run, with what that run knew of it
     prompt.target="..."      prompt=custom prompt.target="..."
     diffusion=my/folder      diffusion=folder diffusion.path=my/folder
     diffusion=auto           Stable Diffusion 2.1-base on CUDA, the embedded prior otherwise
@@ -14,6 +15,7 @@ Nothing here imports torch: a mistyped word is answered at once.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -24,6 +26,7 @@ import yaml
 
 from gs_ssd.assets import CONFIGS
 from gs_ssd.errors import UserError
+from gs_ssd.results.earlier import scene_settings
 
 GROUPS = ("scene", "prompt", "diffusion", "guidance", "timesteps", "render", "mask", "preset")
 
@@ -74,6 +77,7 @@ def expand(overrides: Sequence[str], *, cuda: bool) -> list[str]:
     Raises UserError for what is no setting, and where a group is given no name.
     """
     expanded: list[str] = []
+    known: list[str] = []  # of an earlier run's scene
     for override in overrides:
         key, equals, value = override.partition("=")
         _check_form(override, key, equals)
@@ -81,12 +85,16 @@ def expand(overrides: Sequence[str], *, cuda: bool) -> list[str]:
             override = f"{key}={quoted(value)}" if value not in ("null", "") else override
         if equals and key == "scene" and value not in options("scene") and _is_path(value):
             override = f"scene.path={quoted(value)}"
+            if os.path.isdir(os.path.expanduser(value.strip("\"'"))):
+                known = _known(value.strip("\"'"))
+                continue
         if equals and key == "diffusion" and value not in options("diffusion") and _is_path(value):
             expanded.append("diffusion=folder")
             override = f"diffusion.path={quoted(value)}"
         elif equals and key in GROUPS and NO_NAME.fullmatch(value) and override != "preset=null":
             raise UserError(f"{override}: choose one of {', '.join(options(key))}")
         expanded.append(override)
+    expanded[:0] = known
     if chosen(expanded, "scene.path") is not None and chosen(expanded, "scene") is None:
         expanded.insert(0, "scene=file")
     own_prompt = any(chosen(expanded, f"prompt.{name}") is not None for name in ("target", "source"))
@@ -97,6 +105,20 @@ def expand(overrides: Sequence[str], *, cuda: bool) -> list[str]:
         expanded = [o for o in expanded if o != "diffusion=auto"]
         expanded.insert(0, f"diffusion={'sd21' if on_gpu else 'embedded'}")
     return expanded
+
+
+def _known(folder: str) -> list[str]:
+    """The settings of an earlier run's edited scene, as overrides that what is typed comes after."""
+    settings = _flat({"scene": scene_settings(folder)})
+    # The scene's own mask and views have names of their own, which scene=file need not have.
+    own = ("scene.mask.", "scene.views.", "scene.view_words.")
+    return as_overrides(
+        {
+            ("++" if name.startswith(own) else "") + name: v
+            for name, v in settings.items()
+            if name != "scene.mask"
+        }
+    )
 
 
 def _check_form(override: str, key: str, equals: str) -> None:

@@ -64,8 +64,9 @@ def test_a_runs_folder_is_rendered_as_the_run_saw_it(ball, tmp_path):
     run.mkdir()
     ball.rename(run / "edited.ply")
     views = {"front_azimuth_degrees": 90.0, "fov_degrees": [30.0, 40.0]}
-    scene = {"up": "+z", "center": [0, 0, 0.5], "radius": 2.0, "background": [0, 1, 0], "views": views}
-    (run / "run.json").write_text(json.dumps({"config": {"scene": scene}}))
+    scene = {"name": "ball", "up": [0, 0, 1], "center": [0, 0, 0.5], "radius": 2.0, "background": [0, 1, 0]}
+    scene |= {"views": views, "view_words": None, "cameras": None}
+    (run / "run.json").write_text(json.dumps({"scene": scene, "prompts": {"target": "a drawing"}}))
     opened = render.open_scene(render.RenderSettings(scene=str(run)))
     assert opened.frame.radius == 2.0 and opened.frame.up.tolist() == [0, 0, 1]
     assert opened.background == (0, 1, 0) and opened.front_azimuth_degrees == 90
@@ -89,7 +90,7 @@ def test_a_runs_folder_is_rendered_as_the_run_saw_it(ball, tmp_path):
         (["scene=x.ply", "background=red"], "background=red must be a list of numbers"),
         (["scene=x.ply", "background=[1,1]"], "background=(1.0, 1.0) must be a list of 3"),
         (["scene=x.ply", "output=a.avi"], "must end in .mp4"),
-        (["scene=."], "without an edited.ply"),
+        (["scene=."], "is a folder without a finished edit"),
         (["scene=" + "x" * 300], "x"),
         (["scene=x.ply", "output=" + "x" * 300], "x.ply: no such file"),
         (["scene=face", "path=nowhere"], "nowhere"),
