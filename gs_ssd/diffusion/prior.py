@@ -7,6 +7,7 @@ Images are [B, H, W, 3] in [0, 1]; they become channel-first only inside a prior
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -72,6 +73,15 @@ class DiffusionPrior(ABC):
     ) -> list[Tensor]:
         """Outputs of the self-attentions in the network's up blocks, each [B, C, h, w], with their graph to z_t."""
         raise ValueError(f"{self.name} has no self-attention in its up blocks")
+
+    def joint_attention(self, count: int) -> AbstractContextManager[None]:
+        """A context in which the network's self-attentions see, of every `count` pictures in turn, all together.
+
+        Without effect for a single picture; only where `has_self_attention`.
+        """
+        if count > 1:
+            raise ValueError(f"{self.name} has no self-attention to share")
+        return nullcontext()
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of the prompt that the prior has never seen; empty for open-vocabulary models."""

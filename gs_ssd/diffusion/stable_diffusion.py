@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from gs_ssd.diffusion.diffusers_prior import DiffusersPrior
 from gs_ssd.diffusion.freeu import enable_freeu
+from gs_ssd.diffusion.joint_attention import shared_self_attention
 from gs_ssd.diffusion.patch_autoencoder import PatchAutoencoder
 from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.diffusion.text import TextCondition
@@ -68,6 +70,16 @@ class UNetPrior(DiffusersPrior):
             for handle in handles:
                 handle.remove()
         return [feature.to(z_t.dtype) for feature in features]
+
+
+    @contextmanager
+    def joint_attention(self, count: int) -> Iterator[None]:
+        traced, self.traced = self.traced, None  # a frozen graph has no place for it
+        try:
+            with shared_self_attention(self.unet, count):
+                yield
+        finally:
+            self.traced = traced
 
 
 class StableDiffusionPrior(UNetPrior):

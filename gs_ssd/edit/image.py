@@ -79,6 +79,7 @@ class ImageCanvas:
     ) -> None:
         self.image, self.optimizer, self.scheduler = image, optimizer, scheduler
         self.text, self.z_src, self.condition = text, z_src, condition
+        self.walk: dict[str, Tensor] = {}  # how far a 2D editor has come
 
     def observe(self, generator: torch.Generator, watch: Stopwatch) -> Observation:
         self.optimizer.zero_grad()
@@ -99,10 +100,13 @@ class ImageCanvas:
 
     def state_dict(self) -> dict[str, Any]:
         state = {"parameter": self.image.parameter.detach(), "optimizer": self.optimizer.state_dict()}
-        return state | ({"scheduler": self.scheduler.state_dict()} if self.scheduler is not None else {})
+        if self.scheduler is not None:
+            state["scheduler"] = self.scheduler.state_dict()
+        return state | ({"walk": self.walk} if self.walk else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.image.parameter.data.copy_(state["parameter"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
+        self.walk = {name: value.to(self.image.parameter.device) for name, value in state.get("walk", {}).items()}

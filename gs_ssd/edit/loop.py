@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -53,12 +53,20 @@ class Observation:
         z_src: the source's, without one.
         text: text conditions by prompt name.
         image: image condition [B, C, h, w], where the prior takes one.
+        noise: draws ε from a generator; None: plain white noise.
     """
 
     z: Tensor
     z_src: Tensor
     text: dict[str, Any]
     image: Tensor | None = None
+    noise: Callable[[torch.Generator], Tensor] | None = None
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """ε [B, C, h, w] where and as z is."""
+        if self.noise is not None:
+            return self.noise(generator).to(self.z)
+        return torch.randn(self.z.shape, generator=generator).to(self.z)
 
 
 class Stopwatch:
@@ -127,7 +135,7 @@ def distil(
         watch = Stopwatch(prior.device)
         seen = canvas.observe(generator, watch)
         t = timesteps(step, num_steps, prior.schedule, generator)
-        noise = torch.randn(seen.z.shape, generator=generator).to(seen.z)
+        noise = seen.draw(generator)
         grad = guidance(
             prior,
             Step(
@@ -146,22 +154,42 @@ def distil(
         loss.backward()
         watch.lap("backward")
 
-        sums = {f"the {guidance.name} gradient": grad.sum(), **canvas.settle()}
-        values = read([loss.detach(), *sums.values()])
-        for name, value in zip(sums, values[1:]):
-            if not math.isfinite(value):
-                raise NonFiniteError(f"{name} is not finite at step {step} (t = {t})")
-        num_gaussians = canvas.move(step, num_steps)
+        done = take_step(
+            canvas,
+            loss.detach(),
+            {f"the {guidance.name} gradient": grad.sum()},
+            step=step,
+            num_steps=num_steps,
+            t=t,
+        )
         watch.lap("own")
         yield StepReport(
             step=step,
             t=t,
-            loss=values[0],
-            anchor_loss=dict(zip(sums, values[1:])).get("the anchor loss", 0.0),
+            **done,
             evaluations=guidance.evaluations(t, prior.schedule),
-            num_gaussians=num_gaussians,
             seconds=watch.seconds,
         )
+
+
+def take_step(
+    canvas: Canvas, loss: Tensor, sums: dict[str, Tensor], *, step: int, num_steps: int, t: int
+) -> dict[str, Any]:
+    """What follows a backward pass: the numbers are looked at, then the canvas moves.
+
+    Returns the loss, the anchor loss and the number of Gaussians, as a report says them. Raises NonFiniteError for a
+    scalar of `sums` or of the canvas that is not finite, before anything moves.
+    """
+    sums = sums | canvas.settle()
+    values = read([loss, *sums.values()])
+    for name, value in zip(sums, values[1:]):
+        if not math.isfinite(value):
+            raise NonFiniteError(f"{name} is not finite at step {step} (t = {t})")
+    return {
+        "loss": values[0],
+        "anchor_loss": dict(zip(sums, values[1:])).get("the anchor loss", 0.0),
+        "num_gaussians": canvas.move(step, num_steps),
+    }
 
 
 def read(scalars: list[Tensor]) -> list[float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -12,10 +14,13 @@ from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.edit.anchors import Anchors
 from gs_ssd.edit.densify import Densifier
 from gs_ssd.edit.loop import Observation, Stopwatch
+from gs_ssd.edit.noise import ConsistentNoise
 from gs_ssd.edit.trainable import TrainableScene
+from gs_ssd.editors.base import Task
 from gs_ssd.render import Render
 from gs_ssd.scene.cameras import Cameras
 from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.scene.views import FixedViews
 
 Texts = dict[str, Any]
 
@@ -57,6 +62,15 @@ class SourceViews:
         return self.prior.encode(rgb), condition
 
 
+@dataclass(frozen=True)
+class Look:
+    """The views of a step: their cameras, their indices [B] in a fixed set, and rgb [B, H, W, 3] with its graph."""
+
+    cameras: Cameras
+    indices: Tensor | None
+    rgb: Tensor
+
+
 class SplatCanvas:
     """The Canvas of a scene.
 
@@ -69,6 +83,7 @@ class SplatCanvas:
         texts: the text conditions, or those of given cameras.
         anchors, densifier: None leaves them out.
         views_per_step: B.
+        noise: shares noise among views; None: every view has its own.
     """
 
     def __init__(
@@ -83,20 +98,21 @@ class SplatCanvas:
         anchors: Anchors | None = None,
         densifier: Densifier | None = None,
         views_per_step: int = 1,
+        noise: ConsistentNoise | None = None,
     ) -> None:
         self.scene, self.views, self.renderer, self.prior = scene, views, renderer, prior
         self.source = SourceViews(source, renderer, prior)
         self.texts, self.anchors, self.densifier = texts, anchors, densifier
-        self.views_per_step = views_per_step
+        self.views_per_step, self.noise = views_per_step, noise
         self.info: dict[str, Any] = {}
         if anchors is not None:
             anchors.record(scene)
 
-    def observe(self, generator: torch.Generator, watch: Stopwatch) -> Observation:
+    def look(self, generator: torch.Generator, watch: Stopwatch) -> Look:
+        """Render the step's views, with their graph."""
         self.scene.clear_gradients()  # a step that broke left some
         cameras, indices = self.views.sample(self.views_per_step, generator)
         watch.lap("own")
-        z_src, image = self.source(cameras, indices)
         # Gaussians that may not change get no gradient, which saves the time to compute it.
         wanted = {} if self.scene.all_editable else {"editable": self.scene.params["editable"]}
         out = self.renderer(self.scene.gaussians, cameras, **wanted)
@@ -104,9 +120,43 @@ class SplatCanvas:
             out.info["means2d"].retain_grad()
         self.info = out.info
         watch.lap("render")
-        z = self.prior.encode(out.rgb)
+        return Look(cameras, indices, out.rgb)
+
+    def observe(self, generator: torch.Generator, watch: Stopwatch) -> Observation:
+        seen = self.look(generator, watch)
+        z_src, image = self.source(seen.cameras, seen.indices)
+        watch.lap("render")
+        z = self.prior.encode(seen.rgb)
         watch.lap("encode")
-        return Observation(z, z_src, self.texts(cameras) if callable(self.texts) else self.texts, image)
+        return Observation(z, z_src, self._said(seen.cameras), image, self._noise(seen.cameras, z.shape))
+
+    @torch.no_grad()
+    def task(self, indices: Tensor) -> Task:
+        """What a 2D editor is given to edit the views `indices` [B] of a fixed set, as they are now."""
+        cameras = self.fixed_cameras[indices]
+        z_src, image = self.source(cameras, indices)
+        z = self.prior.encode(self.renderer(self.scene.gaussians, cameras).rgb)
+        seen = Observation(z, z_src, self._said(cameras), image, self._noise(cameras, z.shape))
+        return Task(prior=self.prior, z_src=z_src, z=z, text=seen.text, image=image, draw=seen.draw)
+
+    @torch.no_grad()
+    def source_picture(self, index: int) -> Tensor:
+        """The unedited scene [H, W, 3] from one view of a fixed set."""
+        return self.renderer(self.source.gaussians, self.fixed_cameras[index]).rgb[0]
+
+    @property
+    def fixed_cameras(self) -> Cameras:
+        """All training cameras, where they are a fixed set."""
+        assert isinstance(self.views, FixedViews)
+        return self.views.cameras
+
+    def _said(self, cameras: Cameras) -> Texts:
+        return self.texts(cameras) if callable(self.texts) else self.texts
+
+    def _noise(self, cameras: Cameras, shape: torch.Size) -> Callable[[torch.Generator], Tensor] | None:
+        if self.noise is None:
+            return None
+        return partial(self.noise, self.scene.gaussians, cameras, self.renderer, shape)
 
     def settle(self) -> dict[str, Tensor]:
         sums = {}
@@ -133,6 +183,7 @@ class SplatCanvas:
             "views": self.views,
             "anchors": self.anchors,
             "densifier": self.densifier,
+            "noise": self.noise,
         }
         return {name: part.state_dict() for name, part in parts.items() if part is not None}
 
@@ -143,3 +194,5 @@ class SplatCanvas:
             self.anchors.load_state_dict(state["anchors"])
         if self.densifier is not None:
             self.densifier.load_state_dict(state["densifier"])
+        if self.noise is not None:
+            self.noise.load_state_dict(state["noise"])

@@ -93,7 +93,31 @@ def rows() -> Iterator[Row]:
     grown = {"densify.percent": 0.2, "densify.max_size": 0.05, "anchors": None}
     yield Row("a ball has nothing to hold and must grow a shape", settings | grown, canvas="blob")
 
+    yield from rivals()
     yield from generation()
+
+
+def rivals() -> Iterator[Row]:
+    """What edits pictures in 2D: alone, or to refit a scene to them."""
+    own: dict[str, Any] = {"prior": "embedded"}
+    why = "its answers are sharp: a larger scale over-saturates"
+    yield Row(why, {"guidance.s": 1.0, "guidance.strength": 0.6}, **own, method="sdedit")
+    yield Row(why, {"guidance.s": 1.0, "guidance.strength": 0.9}, **own, method="ddim_inversion")
+    scales = {"guidance.s": 1.0, "guidance.s_src": 1.0, "guidance.strength": 0.9}
+    yield Row(why, scales, **own, method="flowedit")
+
+    for method in ("in2n", "dge"):
+        yield Row("anchors are GaussianEditor's", {"anchors": None}, canvas="scene", method=method)
+    shared = {"guidance.s": 1.0, "steps": 400}
+    for method in ("in2n", "gs_editor", "dge"):
+        yield Row(why, shared, **own, canvas="scene", method=method)
+    why = "small pictures take fewer moves, and a short run sees fewer views: 800 noise predictions, as SSD's 200 steps"
+    few = {"guidance.moves": 10, "guidance.views": 24, "guidance.strength": [0.02, 0.6]}
+    yield Row(why, few | {"guidance.every": 5}, **own, canvas="scene", method="in2n")
+    yield Row(why, few, **own, canvas="scene", method="gs_editor")
+    why = "it has no picture to look at, so that a level of 1 would forget the source: inversion keeps it"
+    once = {"guidance.editor": "ddim_inversion", "guidance.every": 200, "guidance.rounds": [0.9]}
+    yield Row(why, once, **own, canvas="scene", method="dge")
 
 
 def generation() -> Iterator[Row]:

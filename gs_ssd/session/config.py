@@ -282,7 +282,7 @@ def scene_edit(cfg: DictConfig, load: Callable[[], DiffusionPrior] | None = None
 
     device = pick_device(cfg.device)
     whole("seed", cfg.seed, least=0, most=2**64 - 1)
-    parts = {name: build(cfg, name) for name in ("guidance", "timesteps", "anchors")}
+    parts = {name: build(cfg, name) for name in ("guidance", "timesteps", "noise", "anchors")}
     parts |= {"densifier": build(cfg, "densify"), "rates": build(cfg, "optimizer.rates")}
     measures_of(cfg)  # checked before any work is done
     generator = torch.Generator().manual_seed(cfg.seed)

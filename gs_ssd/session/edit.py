@@ -19,9 +19,12 @@ from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.timesteps import Linear, TimestepSampler
 from gs_ssd.edit.anchors import Anchors
 from gs_ssd.edit.densify import Densifier
+from gs_ssd.edit.noise import ConsistentNoise
+from gs_ssd.edit.refit import Refit
 from gs_ssd.edit.splats import SplatCanvas, Texts
 from gs_ssd.edit.trainable import LearningRates, TrainableScene
 from gs_ssd.edit.view_prompts import ViewPrompts
+from gs_ssd.editors.base import Editor
 from gs_ssd.errors import UserError
 from gs_ssd.guidance.base import Guidance, encode_prompts
 from gs_ssd.guidance.ssd import SSD
@@ -53,8 +56,9 @@ class SceneEdit(Run):
         scene: where the edit starts from; it is never changed.
         prompts: what the scene shows and what it should show.
         prior: a DiffusionPrior, a function that makes one, or what `load_prior` takes.
-        guidance: the method; None: SSD.
-        timesteps: the rule; None: linear, from coarse to fine.
+        guidance: the method; None: SSD. A Refit edits pictures of the scene and fits it to them.
+        timesteps: the rule; None: linear, from coarse to fine. A Refit has levels of its own.
+        noise: shares noise among the views; None: every view has its own.
         rates: learning rates.
         anchors, densifier: None leaves them out.
         betas: Adam's.
@@ -73,8 +77,9 @@ class SceneEdit(Run):
         prompts: Prompts,
         *,
         prior: DiffusionPrior | str | Callable[[], DiffusionPrior] = "auto",
-        guidance: Guidance | None = None,
+        guidance: Guidance | Refit | None = None,
         timesteps: TimestepSampler | None = None,
+        noise: ConsistentNoise | None = None,
         rates: LearningRates | None = None,
         anchors: Anchors | None = OWN,
         densifier: Densifier | None = OWN,
@@ -91,6 +96,11 @@ class SceneEdit(Run):
         if num_steps is not None:
             whole("steps", num_steps, least=1)
         seed = whole("seed", seed, least=0, most=2**64 - 1)
+        if isinstance(guidance, Editor):
+            raise UserError(
+                f"guidance={guidance.name} edits a picture; for a scene, use guidance=in2n "
+                f"guidance.editor={guidance.name}"
+            )
         self.settings: dict[str, Any] = {
             "betas": tuple(betas),
             "clamp_colours": clamp_colours,
@@ -110,6 +120,7 @@ class SceneEdit(Run):
         self.settings |= {
             "guidance": guidance,
             "timesteps": timesteps,
+            "noise": noise,
             "rates": rates or LearningRates(**under("optimizer.rates.", own)),
             "anchors": anchors,
             "densifier": densifier,
@@ -145,6 +156,10 @@ class SceneEdit(Run):
             cameras=scene.cameras,
             **scene.views,
         )
+        guidance = settings["guidance"]
+        extent = camera_extent(views, scene.frame)
+        if isinstance(guidance, Refit):
+            views = guidance.check_views(views)
         self.before, self.editable = scene.gaussians.to(device), scene.editable.to(device)
         self.renderer = partial(
             render,
@@ -155,7 +170,7 @@ class SceneEdit(Run):
             self.before,
             editable=self.editable,
             rates=settings["rates"],
-            extent=camera_extent(views, scene.frame),
+            extent=extent,
             betas=settings["betas"],
             clamp_colours=settings["clamp_colours"],
         )
@@ -165,13 +180,14 @@ class SceneEdit(Run):
             views=views,
             renderer=self.renderer,
             prior=prior,
-            texts=self._texts(prior, settings["guidance"]),
+            texts=self._texts(prior, guidance),
             anchors=settings["anchors"],
             densifier=settings["densifier"],
             views_per_step=settings["views_per_step"],
+            noise=settings["noise"],
         )
 
-    def _texts(self, prior: DiffusionPrior, guidance: Guidance) -> Texts | ViewPrompts:
+    def _texts(self, prior: DiffusionPrior, guidance: Guidance | Refit) -> Texts | ViewPrompts:
         said = {
             "target": self.prompts.target,
             "source": self.prompts.source or "",
@@ -238,7 +254,7 @@ class SceneEdit(Run):
         *,
         scene: Scene | None = None,
         prior: DiffusionPrior | str | None = None,
-        guidance: Guidance | None = None,
+        guidance: Guidance | Refit | None = None,
     ) -> SceneEdit:
         """The edit whose checkpoint lies in the file or run folder `path`, at the step where it was written.
 

@@ -15,9 +15,12 @@ from torch import Tensor
 from gs_ssd.checks import choice, number, whole
 from gs_ssd.diffusion.fingerprint import fingerprint
 from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.diffusion.timesteps import Linear, TimestepSampler
 from gs_ssd.edit.image import LATENT_RATE, ImageCanvas, LatentImage, PixelImage
 from gs_ssd.edit.loop import StepReport
+from gs_ssd.edit.refit import Refit
+from gs_ssd.editors.base import Editor
 from gs_ssd.errors import UserError
 from gs_ssd.files import sha256
 from gs_ssd.guidance.base import Guidance, encode_prompts
@@ -47,7 +50,8 @@ class ImageEdit(Run):
     Args:
         image: a PNG, JPEG or WebP file, or a tensor [1, H, W, 3] in [0, 1]; None: noise.
         prompts: `source` is None for a picture from noise.
-        prior, guidance, timesteps: as for SceneEdit; from noise, the method is NFSD.
+        prior, guidance, timesteps: as for SceneEdit; from noise, the method is NFSD. An Editor walks the latents through
+            `num_steps` moves of its own levels, without a rate.
         space: "latents" (gradient descent on z) or "pixels" (Adam on the picture, through the encoder).
         rate: step size; None: 0.0488 = 0.1·2000/64² (the DDS authors') for latents, 0.01 for pixels, 0.05 from noise.
         size: pixels of the shorter side; None keeps the picture's own, and takes the prior's for noise.
@@ -63,7 +67,7 @@ class ImageEdit(Run):
         prompts: Prompts,
         *,
         prior: DiffusionPrior | str | Callable[[], DiffusionPrior] = "auto",
-        guidance: Guidance | None = None,
+        guidance: Guidance | Editor | None = None,
         timesteps: TimestepSampler | None = None,
         space: str = "latents",
         rate: float | None = None,
@@ -82,6 +86,7 @@ class ImageEdit(Run):
         }
         if not isinstance(image, Tensor | None):
             load_image(image)  # can it be read? Before a prior is loaded or downloaded
+        self._check_family(guidance)
         prior = loaded(prior)
         making = image is None
         method = "nfsd" if making else "ssd"
@@ -117,6 +122,23 @@ class ImageEdit(Run):
             generator=generator,
             seed=seed,
         )
+
+    def _check_family(self, guidance: object) -> None:
+        """Raise UserError for a method of scenes, and for what a 2D editor would ignore."""
+        if isinstance(guidance, Refit):
+            raise UserError(
+                f"guidance={guidance.name} refits a scene to its edited pictures; for one picture, use "
+                "guidance=sdedit, ddim_inversion, flowedit or instruct_pix2pix"
+            )
+        if not isinstance(guidance, Editor):
+            return
+        guidance.moves(self.settings["num_steps"], NoiseSchedule.scaled_linear())
+        if self.settings["rate"] is not None or self.settings["space"] != "latents":
+            ignored = "rate" if self.settings["rate"] is not None else "space"
+            raise UserError(
+                f"{ignored}={self.settings[ignored]} is for methods that distil; guidance={guidance.name} walks the "
+                "latents by its own levels: leave it out"
+            )
 
     def _rgb(
         self, image: str | os.PathLike | Tensor | None, prior: DiffusionPrior, size: int | None
@@ -203,7 +225,7 @@ class ImageEdit(Run):
         *,
         image: str | os.PathLike | Tensor | None = None,
         prior: DiffusionPrior | str | None = None,
-        guidance: Guidance | None = None,
+        guidance: Guidance | Editor | None = None,
     ) -> ImageEdit:
         """The edit whose checkpoint lies at `path`; `image` and `prior`, where not the ones it names.
 

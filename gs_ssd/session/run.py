@@ -14,9 +14,16 @@ import torch
 from gs_ssd.checks import whole
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.timesteps import TimestepSampler
+from gs_ssd.edit.image import ImageCanvas
 from gs_ssd.edit.loop import Canvas, StepReport, distil
+from gs_ssd.edit.refit import Refit, refit
+from gs_ssd.edit.splats import SplatCanvas
+from gs_ssd.edit.translate import translate
+from gs_ssd.editors.base import Editor
 from gs_ssd.guidance.base import Guidance
 from gs_ssd.session.checkpoints import save_checkpoint
+
+Method = Guidance | Refit | Editor  # what edits: a score's formula, pictures and a refit, or a walk of one picture
 
 
 class Run:
@@ -32,7 +39,7 @@ class Run:
         canvas: Canvas,
         *,
         prior: DiffusionPrior,
-        guidance: Guidance,
+        guidance: Method,
         timesteps: TimestepSampler,
         num_steps: int,
         generator: torch.Generator,
@@ -67,15 +74,7 @@ class Run:
         the end.
         """
         if self._steps is None:
-            self._steps = distil(
-                self.canvas,
-                prior=self.prior,
-                guidance=self.guidance,
-                timesteps=self.timesteps,
-                num_steps=self.num_steps,
-                generator=self.generator,
-                start=self.step,
-            )
+            self._steps = self._loop()
         try:
             with self._own_random_state():
                 report = next(self._steps)
@@ -84,6 +83,23 @@ class Run:
             raise
         self.reports.append(report)
         return report
+
+    def _loop(self) -> Iterator[StepReport]:
+        """The steps that are left, by the loop of the method's family."""
+        common: dict[str, Any] = {
+            "num_steps": self.num_steps,
+            "generator": self.generator,
+            "start": self.step,
+        }
+        if isinstance(self.guidance, Refit):
+            assert isinstance(self.canvas, SplatCanvas)
+            return refit(self.canvas, method=self.guidance, **common)
+        if isinstance(self.guidance, Editor):
+            assert isinstance(self.canvas, ImageCanvas)
+            return translate(self.canvas, prior=self.prior, editor=self.guidance, **common)
+        return distil(
+            self.canvas, prior=self.prior, guidance=self.guidance, timesteps=self.timesteps, **common
+        )
 
     @contextmanager
     def _own_random_state(self) -> Iterator[None]:

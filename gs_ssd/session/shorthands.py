@@ -28,7 +28,7 @@ from gs_ssd.assets import CONFIGS
 from gs_ssd.errors import UserError
 from gs_ssd.results.earlier import scene_settings
 
-GROUPS = ("scene", "prompt", "diffusion", "guidance", "timesteps", "render", "mask", "preset")
+GROUPS = ("scene", "prompt", "diffusion", "guidance", "timesteps", "noise", "render", "mask", "preset")
 
 TEXTS = (
     "scene.path",
