@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "gs_ssd"
 
 BASE = {"__init__", "errors", "files", "checks", "assets", "samples"}
-CORE = {*BASE, "scene", "render", "diffusion", "guidance", "edit"}
+CORE = {*BASE, "scene", "render", "diffusion", "guidance", "editors", "edit"}
 SESSION = {*CORE, "metrics", "results", "session"}
 MAY_IMPORT = {
     "errors": set(),
@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "render": {*BASE, "scene", "render"},
     "diffusion": {*BASE, "diffusion"},
     "guidance": {*BASE, "diffusion", "guidance"},
+    "editors": {*BASE, "diffusion", "editors"},
     "metrics": {*BASE, "diffusion", "metrics"},
     "edit": CORE,
     "results": {*CORE, "metrics", "results"},

@@ -71,7 +71,6 @@ class UNetPrior(DiffusersPrior):
                 handle.remove()
         return [feature.to(z_t.dtype) for feature in features]
 
-
     @contextmanager
     def joint_attention(self, count: int) -> Iterator[None]:
         traced, self.traced = self.traced, None  # a frozen graph has no place for it

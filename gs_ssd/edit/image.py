@@ -109,4 +109,6 @@ class ImageCanvas:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
-        self.walk = {name: value.to(self.image.parameter.device) for name, value in state.get("walk", {}).items()}
+        self.walk = {
+            name: value.to(self.image.parameter.device) for name, value in state.get("walk", {}).items()
+        }

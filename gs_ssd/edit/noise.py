@@ -1,8 +1,8 @@
 """View-consistent noise: the same point of a surface gets the same noise in every view (Yan et al., "Consistent Flow
 Distillation", ICLR 2025).
 
-White noise that sticks to a surface can't be interpolated, for that would blur it. It is summed: the surface is cut into
-small cubes, each with a fixed unit Gaussian n per channel; a latent cell that sees K of them gets
+White noise that sticks to a surface can't be interpolated, for that would blur it. It is summed: the surface is cut
+into small cubes, each with a fixed unit Gaussian n per channel; a latent cell that sees K of them gets
 
     ε = (1/√K) Σ n
 
@@ -10,9 +10,9 @@ and each cube counts for one cell alone, the first in reading order that sees it
 white and of unit variance, whatever the geometry; between views, two cells that see the same K cubes have the same
 noise, and two that share m of K and L have the correlation m/√(K L). Cells that see no surface get fresh noise.
 
-The cubes are found by looking: the scene's expected depth is rendered with `SAMPLES` x `SAMPLES` points per latent cell,
-each point goes back into the world and falls into a cube. A cube's noise is the entry of a table that its coordinates
-hash to; an entry that two visible cubes share counts once too.
+The cubes are found by looking: the scene's expected depth is rendered with `SAMPLES` x `SAMPLES` points per latent
+cell, each point goes back into the world and falls into a cube. A cube's noise is the entry of a table that its
+coordinates hash to; an entry that two visible cubes share counts once too.
 
 What the authors' has and this leaves out: their noise follows the triangles that a pixel's corners span on the
 surface, so that its statistics do not depend on a resolution of cubes.

@@ -5,8 +5,8 @@
 
 The methods of this family differ in which pictures are edited when, how far, and whether together:
 
-    Instruct-NeRF2NeRF (Haque et al., ICCV 2023), on Gaussians Instruct-GS2GS: `when="every"`, one view every 10 steps (or
-        `when="all"`, all views every 2,500), from a noise level drawn at random; a view that was not edited yet is
+    Instruct-NeRF2NeRF (Haque et al., ICCV 2023), on Gaussians Instruct-GS2GS: `when="every"`, one view every 10 steps
+        (or `when="all"`, all views every 2,500), from a noise level drawn at random; a view that was not edited yet is
         fitted to its source picture.
     GaussianEditor (Chen et al., CVPR 2024): `when="first"`, each view when it is first seen, and one every 10 steps;
         anchors and densification by percentage (`gs_ssd.edit.anchors`, `densify`), inside a mask.
@@ -86,12 +86,16 @@ class Refit:
         if isinstance(editor, str):
             choice("guidance.editor", editor, ["auto", *EDITORS])
         elif not isinstance(editor, Editor):
-            raise ValueError(f"editor={editor} must be auto, {', '.join(EDITORS)} or settings with a _target_")
+            raise ValueError(
+                f"editor={editor} must be auto, {', '.join(EDITORS)} or settings with a _target_"
+            )
         self.name, self.editor, self.s = name, editor, s
         self.when = choice("guidance.when", when, WHEN)
         self.every = whole("guidance.every", every, least=1)
         self.strength = interval("guidance.strength", strength, least=1e-3, most=1)
-        self.rounds = None if rounds is None else [number("guidance.rounds", r, above=0, most=1) for r in rounds]
+        self.rounds = (
+            None if rounds is None else [number("guidance.rounds", r, above=0, most=1) for r in rounds]
+        )
         self.moves = whole("guidance.moves", moves, least=1)
         self.joint = whole("guidance.joint", joint, least=1)
         self.views = None if views is None else whole("guidance.views", views, least=1)

@@ -39,12 +39,12 @@ def translate(
         move = moves[step]
         before = canvas.walk if step else editor.start(task, moves, generator)
         after = editor.advance(task, before, move, generator)
+        # In memory as a checkpoint gives them back: convolutions round by the layout.
+        after = {name: value.contiguous() for name, value in after.items()}
         watch.lap("prior")
         loss = float(0.5 * (after["z"] - before["z"]).pow(2).sum())
         if not math.isfinite(loss):
-            raise NonFiniteError(
-                f"the latents of {editor.name} are not finite at step {step} (t = {move.t})"
-            )
+            raise NonFiniteError(f"the latents of {editor.name} are not finite at step {step} (t = {move.t})")
         canvas.walk = after
         canvas.image.parameter.data.copy_(after["z"])
         watch.lap("own")

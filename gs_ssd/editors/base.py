@@ -59,7 +59,7 @@ class Task:
         return self.prior.schedule
 
     def predict(self, t: int, asked: list[tuple[Tensor, str, bool]]) -> list[Tensor]:
-        """Noise predictions at timestep t, in one batched call, for (z_t, prompt, whether it sees the source picture)."""
+        """Noise predictions at timestep t, in one batched call, for (z_t, prompt, whether it sees the source)."""
         count = len(self.z)
         image = None
         if self.prior.takes_image and self.image is not None:
@@ -162,7 +162,7 @@ class Editor(ABC):
         """Nothing: what a walk has reached belongs to what is edited."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  there is nothing to load
         """The counterpart of `state_dict`."""
 
 

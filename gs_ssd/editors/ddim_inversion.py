@@ -10,6 +10,8 @@ moves from s_t, the picture moves by (X_y − X_ŷ)(1 − τ/√(τ² + s_t²)).
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 
 from gs_ssd.diffusion.schedule import NoiseSchedule
@@ -30,9 +32,9 @@ class DDIMInversion(SamplingEditor):
             raise UserError(f"steps={count}: {self.name} goes up and comes down, so it takes 2 at least")
         strength = self.strength if strength is None else strength
         up, down = (levels(half, strength, schedule) for half in (count // 2, count - count // 2))
-        rising = [Move(low, high, high, "source", 1.0) for high, low in zip(up, up[1:]) if high is not None]
+        rising = [Move(low, high, high, "source", 1.0) for high, low in pairwise(up) if high is not None]
         falling = [
-            Move(high, low, high, "target", self.s) for high, low in zip(down, down[1:]) if high is not None
+            Move(high, low, high, "target", self.s) for high, low in pairwise(down) if high is not None
         ]
         return [*reversed(rising), *falling]
 

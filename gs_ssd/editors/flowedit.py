@@ -68,9 +68,7 @@ class FlowEdit(Editor):
             difference = difference + self._difference(task, source, target, move) / self.draws
         return {"z": state["z"] + (sigma_to / alpha_to - sigma / alpha) * difference}
 
-    def _difference(
-        self, task: Task, source: torch.Tensor, target: torch.Tensor, move: Move
-    ) -> torch.Tensor:
+    def _difference(self, task: Task, source: torch.Tensor, target: torch.Tensor, move: Move) -> torch.Tensor:
         """e^s(z_t^tar, y) − e^ŝ(z_t^src, ŷ), in one call."""
         asked = [
             (z_t, name, True)

@@ -1,9 +1,11 @@
 """SDEdit (Meng et al., ICLR 2022): noise the picture part of the way, and denoise it under the target prompt.
 
-    z_t = α_t z + σ_t ε   at the strength's level,   then DDIM moves along e^s(z_t, y) down to clean latents
+z_t = α_t z + σ_t ε   at the strength's level,   then DDIM moves along e^s(z_t, y) down to clean latents
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 
@@ -21,9 +23,7 @@ class SDEdit(SamplingEditor):
 
     def moves(self, count: int, schedule: NoiseSchedule, strength: float | None = None) -> list[Move]:
         ladder = levels(count, self.strength if strength is None else strength, schedule)
-        return [
-            Move(now, to, now, "target", self.s) for now, to in zip(ladder[:-1], ladder[1:]) if now is not None
-        ]
+        return [Move(now, to, now, "target", self.s) for now, to in pairwise(ladder) if now is not None]
 
     def start(self, task: Task, moves: list[Move], generator: torch.Generator) -> State:
         return self.noised(task, moves, generator)

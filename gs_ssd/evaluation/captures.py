@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ def cases(cfg: DictConfig) -> list[Case]:
     """The scenes and prompts: those of `data`, where a folder is given, else the sample scenes."""
     if cfg.data is not None:
         check_captures(cfg.captures)
-        return captured_cases(Path(str(cfg.data)).expanduser(), cfg.captures)
+        found = captured_cases(Path(str(cfg.data)).expanduser(), cfg.captures)
+        check_masks(found, [name for name in cfg.needs_mask if cfg.guidance == "all" or name in cfg.guidance])
+        return found
     for group, names in (("scene", cfg.scenes), ("prompt", cfg.prompts)):
         if not isinstance(names, ListConfig) or not names:
             raise UserError(f"{group}s={names} must be a list, such as {group}s=[{options(group)[0]}]")
@@ -58,6 +60,18 @@ def check_captures(captures: Any) -> None:
             raise UserError(f"{name}: settings must be a list, such as [densify.stop=1201]")
         if capture.source.strip().lower() == capture.target.strip().lower():
             raise UserError(f"{name}: target equals source, so there is nothing to edit; change one")
+
+
+def check_masks(cases: Iterable[Case], variants: Sequence[str]) -> None:
+    """Raise UserError for a capture without a mask, where one of the `variants` compared edits inside a mask."""
+    for case in cases:
+        masked = any(re.match(r"\+*(scene\.)?mask\b", s) for s in (*case.overrides, *case.settings))
+        if variants and not masked:
+            raise UserError(
+                f"{variants[0]} edits inside a mask, and the capture {case.scene}, {case.prompt} has none; give it "
+                "mask: <a file in its folder> or settings: [mask=text, mask.words=...] in captures=, or leave "
+                f"{variants[0]} out of guidance="
+            )
 
 
 def captured_cases(data: Path, captures: Iterable[DictConfig]) -> list[Case]:

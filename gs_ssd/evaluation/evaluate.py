@@ -78,7 +78,7 @@ def _in_3d(
 
 def measured(cfg: DictConfig) -> dict[str, Any]:
     """What the experiment measures of a 3D edit besides its metrics."""
-    return {"truth": True} if cfg.truth else {}
+    return {"truth": True} if cfg.truth and cfg.data is None else {}
 
 
 def choose_rates(

@@ -141,6 +141,7 @@ def edit_picture(
         "resolution": prior.resolution,
         "seconds": result.seconds,
         "seconds_per_step": result.seconds / steps,
+        "evaluations": sum(report.evaluations for report in edit.reports),
         "evaluations_per_step": sum(report.evaluations for report in edit.reports) / steps,
     }
     write_json(values, run.folder / "metrics.json")

@@ -155,4 +155,4 @@ def no_judge_note(rows: Sequence[Mapping[str, Any]], clip: str | None) -> list[s
 
 def no_truth_note(cfg: DictConfig) -> list[str]:
     """Why there is no `way`, where the experiment asks for it."""
-    return [truths.MISSING] if cfg.truth and not truths.available() else []
+    return [truths.MISSING] if cfg.truth and cfg.data is None and not truths.available() else []

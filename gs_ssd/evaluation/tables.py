@@ -31,6 +31,7 @@ COLUMNS: dict[str, tuple[str, int, float]] = {
     "bright_spots": ("bright spots, % ↓", 2, 100),
     "seconds": ("seconds", 1, 1),
     "seconds_per_step": ("s per step", 3, 1),
+    "evaluations": ("UNet evaluations", 0, 1),
     "evaluations_per_step": ("UNet evaluations per step", 2, 1),
     **{name: (column.title, 2, column.scale) for name, column in pie_metrics.COLUMNS.items()},
 }

@@ -57,6 +57,12 @@ METHODS = {
     "CSD": 2.6,
     "CDS": 9.5,
     "VSD": 12.0,
+    # Per step of the run, pictures edited in between included: as calibrated for the embedded prior.
+    "Refit": 3.0,
+    "SDEdit": 1.4,
+    "DDIMInversion": 1.4,
+    "InstructPix2Pix": 3.2,
+    "FlowEdit": 2.4,
 }
 
 

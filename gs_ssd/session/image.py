@@ -50,8 +50,8 @@ class ImageEdit(Run):
     Args:
         image: a PNG, JPEG or WebP file, or a tensor [1, H, W, 3] in [0, 1]; None: noise.
         prompts: `source` is None for a picture from noise.
-        prior, guidance, timesteps: as for SceneEdit; from noise, the method is NFSD. An Editor walks the latents through
-            `num_steps` moves of its own levels, without a rate.
+        prior, guidance, timesteps: as for SceneEdit; from noise, the method is NFSD. An Editor walks the latents
+            through `num_steps` moves of its own levels, without a rate.
         space: "latents" (gradient descent on z) or "pixels" (Adam on the picture, through the encoder).
         rate: step size; None: 0.0488 = 0.1·2000/64² (the DDS authors') for latents, 0.01 for pixels, 0.05 from noise.
         size: pixels of the shorter side; None keeps the picture's own, and takes the prior's for noise.

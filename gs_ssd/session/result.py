@@ -67,6 +67,7 @@ class EditResult:
         return measured | {
             "seconds": self.seconds,
             "seconds_per_step": self.seconds / steps,
+            "evaluations": sum(r.evaluations for r in self.reports),
             "evaluations_per_step": sum(r.evaluations for r in self.reports) / steps,
         }
 

@@ -23,7 +23,9 @@ from gs_ssd.editors.base import Editor
 from gs_ssd.guidance.base import Guidance
 from gs_ssd.session.checkpoints import save_checkpoint
 
-Method = Guidance | Refit | Editor  # what edits: a score's formula, pictures and a refit, or a walk of one picture
+Method = (
+    Guidance | Refit | Editor
+)  # what edits: a score's formula, pictures and a refit, or a walk of one picture
 
 
 class Run:

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 import gs_ssd.session.config  # noqa: F401  (registers the resolvers)
 from gs_ssd.assets import CONFIGS
-from gs_ssd.guidance import Guidance
+from gs_ssd.session.run import Method
 from gs_ssd.session.shorthands import options
 
 CHOICES = [
@@ -42,7 +42,7 @@ def test_guidance_is_built_with_the_numbers_of_its_file(name):
         guidance = instantiate(node)
     except ImportError as error:  # optional extras
         pytest.skip(str(error))
-    assert isinstance(guidance, Guidance)
+    assert isinstance(guidance, Method)
 
 
 @pytest.mark.parametrize("name", options("diffusion"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 import torch
 
@@ -105,5 +104,3 @@ def test_an_edit_with_it_resumes_to_the_same_bits(tmp_path):
     plain = small.edit(6)
     list(plain)
     assert not torch.equal(plain.gaussians.sh0, whole.gaussians.sh0)
-
-

