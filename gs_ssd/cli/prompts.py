@@ -22,8 +22,8 @@ def main(argv: Sequence[str]) -> int:
     for name in options("prompt"):
         prompt = yaml.safe_load((CONFIGS / "prompt" / f"{name}.yaml").read_text(encoding="utf-8"))
         if name != "custom":
-            print(f"  {name:<14} {prompt['target']}")
-    print('  or your own:   prompt.source="what the scene shows" prompt.target="what it should show"')
+            print(f"  {name:<22} {prompt['target']}")
+    print('  or your own:           prompt.source="what the scene shows" prompt.target="what it should show"')
     vocabulary = json.loads((PRIOR / "vocabulary.json").read_text(encoding="utf-8"))
     for kind, words in vocabulary.items():
         print(f"\nThe embedded prior's {kind}:")

@@ -9,8 +9,9 @@ With unit features I(·) of a render and T(·) of a prompt:
     clip_direction_consistency  cos(D, D') with the next view's D' (Instruct-NeRF2NeRF, Haque et al., ICCV 2023)
 
 The published script of Stable Score Distillation has habits that change its numbers; `compat=True` keeps them, for a
-comparison with its Table 1: pictures enter as 0-255 where [0, 1] is expected, transposed, resized without antialiasing,
-and the edits and the originals are two independent draws of 20 views, so that a direction compares different views.
+comparison with its Table 1: pictures enter at their cameras' own size, as 0-255 where [0, 1] is expected, transposed,
+resized without antialiasing, and the edits and the originals are two independent draws of 20 views, so that a direction
+compares different views.
 
 The offline default is the small dual encoder in data/judge, which never takes part in an edit; the same functions run
 on openai/clip-vit-large-patch14.
@@ -78,6 +79,11 @@ class Clip:
         return F.normalize(
             _tensor(self.model.get_image_features(pixel_values=(x - self.mean) / self.std)), dim=-1
         )
+
+    def squashed(self, images: Tensor) -> Tensor:
+        """[B, size, size, 3], as `compat` resizes pictures: what it makes of them is the same before and after."""
+        x = F.interpolate(images.permute(0, 3, 1, 2), (self.size, self.size), mode="bicubic")
+        return x.permute(0, 2, 3, 1)
 
     @torch.no_grad()
     def text_features(self, prompts: Sequence[str]) -> Tensor:

@@ -35,7 +35,7 @@ def edit_metrics(
     target: str,
     candidates: Sequence[str],
     kept: Mapping[str, Tensor] | None = None,
-    compat: bool = False,
+    compat: tuple[Tensor, Tensor] | None = None,
     lpips: Lpips | None = None,
 ) -> dict[str, Any]:
     """Metrics of paired renders [V, H, W, 3]; null where there is nothing to measure.
@@ -52,15 +52,15 @@ def edit_metrics(
         clip: the judge of the CLIP metrics; None leaves those out.
         candidates: the prompts retrieval chooses among, besides target and source.
         kept: share [V, H, W] of each pixel that a part, by name, makes up in the source.
-        compat: also give the CLIP metrics with the published script's habits.
+        compat: pictures before and after [V, H, W, 3] for the CLIP metrics with the published script's habits.
         lpips: None leaves it out.
     """
     metrics: dict[str, Any] = dict.fromkeys(CLIP_METRICS)
     prompts = {"source": source, "target": target}
     if clip is not None:
         metrics |= clip_metrics(clip, before=before, after=after, candidates=candidates, **prompts)
-        if compat:
-            metrics |= compat_metrics(clip, before=before, after=after, **prompts)
+        if compat is not None:
+            metrics |= compat_metrics(clip, before=compat[0], after=compat[1], **prompts)
     metrics |= dict.fromkeys(("background_psnr", "background_ssim", "background_lpips", "unedited_psnr"))
     if editable_alpha is not None and bool((editable_alpha < OUTSIDE).any()):
         outside = editable_alpha < OUTSIDE

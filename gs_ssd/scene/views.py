@@ -198,9 +198,16 @@ def training_views(
     return FixedViews(views.sample(count, generator)[0])
 
 
-def camera_extent(views: OrbitViews | FixedViews, frame: SceneFrame) -> float:
-    """1.1 × the largest distance of a camera from the mean of all cameras, the scale of the means' learning rate."""
-    if isinstance(views, OrbitViews):
+def camera_extent(
+    views: OrbitViews | FixedViews, frame: SceneFrame, *, cameras: Cameras | None = None
+) -> float:
+    """1.1 × the largest distance of a camera from the mean of all cameras, the scale of the means' learning rate.
+
+    All of the user's `cameras` count where there are some, not only those that `views` draws from.
+    """
+    if cameras is not None:
+        positions = cameras.positions
+    elif isinstance(views, OrbitViews):
         positions = views.sample(64, torch.Generator().manual_seed(0))[0].positions
     else:
         positions = views.cameras.positions

@@ -79,14 +79,13 @@ def compose(overrides: Sequence[str], door: str = "train") -> DictConfig:
 
 def _needs_to_know_the_device(overrides: Sequence[str]) -> bool:
     """Whether the prior depends on the device."""
-    return chosen(overrides, "diffusion") in (None, "auto") and chosen(overrides, "device") != "cpu"
+    both = [*preset_overrides(chosen(overrides, "preset")), *overrides]
+    return chosen(both, "diffusion") in (None, "auto") and chosen(both, "device") != "cpu"
 
 
 def settled(overrides: Sequence[str], door: str, *, cuda: bool) -> list[str]:
     """All overrides in Hydra's grammar: the calibration, the preset, what was typed."""
-    typed = expand(overrides, cuda=cuda)
-    preset = preset_overrides(chosen(typed, "preset"))
-    both = [*preset, *typed]
+    both = expand([*preset_overrides(chosen(overrides, "preset")), *overrides], cuda=cuda)
     defaults = {
         "scene": "face",
         "guidance": "nfsd" if door == "generate_image" else "ssd",
@@ -254,6 +253,9 @@ def measures_of(cfg: DictConfig) -> Measures:
     targets = []
     for name in among or known:
         prompt = OmegaConf.load(CONFIGS / "prompt" / f"{name}.yaml")
+        said_of_any_scene = OmegaConf.to_container(prompt)["source"] == "${scene.prompt}"
+        if among is None and not said_of_any_scene:
+            continue  # the published prompts each speak of a scene of their own
         if not OmegaConf.is_missing(prompt, "target"):
             targets.append(OmegaConf.create({"scene": cfg.scene, "prompt": prompt}).prompt.target)
     return Measures(
@@ -284,9 +286,10 @@ def scene_edit(cfg: DictConfig, load: Callable[[], DiffusionPrior] | None = None
     whole("seed", cfg.seed, least=0, most=2**64 - 1)
     parts = {name: build(cfg, name) for name in ("guidance", "timesteps", "noise", "anchors")}
     parts |= {"densifier": build(cfg, "densify"), "rates": build(cfg, "optimizer.rates")}
-    measures_of(cfg)  # checked before any work is done
+    measures = measures_of(cfg)  # checked before any work is done
     generator = torch.Generator().manual_seed(cfg.seed)
     scene = scene_of(cfg, generator)
+    measures.cameras(scene)  # are there enough? Found out before the edit
     videos_of(cfg, scene)  # checked before a prior is loaded
     if device.type == "cuda":
         compile_kernels(device)  # minutes at the first time, and before anything is downloaded

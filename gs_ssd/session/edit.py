@@ -157,7 +157,7 @@ class SceneEdit(Run):
             **scene.views,
         )
         guidance = settings["guidance"]
-        extent = camera_extent(views, scene.frame)
+        extent = camera_extent(views, scene.frame, cameras=scene.cameras)
         if isinstance(guidance, Refit):
             views = guidance.check_views(views)
         self.before, self.editable = scene.gaussians.to(device), scene.editable.to(device)

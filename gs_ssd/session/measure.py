@@ -25,6 +25,8 @@ from gs_ssd.scene.parts import PARTS, load_parts
 from gs_ssd.scene.scene import Scene
 from gs_ssd.scene.views import training_views
 
+NATIVE_WIDTH = 1920  # pixels, of the published script's pictures at most
+
 
 @dataclass(frozen=True)
 class Measures:
@@ -66,8 +68,7 @@ class Measures:
             orbit = training_views(scene.frame, size=self.size, generator=generator, **ranges)
             views, _ = orbit.sample(self.views, generator)
         else:
-            drawn = torch.randperm(len(scene.cameras), generator=generator)[: self.views]
-            views = scene.cameras[drawn.sort().values].resized(self.size, self.size)
+            views = self._drawn(scene.cameras, generator).resized(self.size, self.size)
         if self.compat and len(views) < COMPAT_VIEWS:
             remedy = (
                 f"set metrics.views={COMPAT_VIEWS}"
@@ -78,6 +79,18 @@ class Measures:
                 f"metrics.compat=true needs {COMPAT_VIEWS} views, here are {len(views)}; {remedy}"
             )
         return views
+
+    def native_cameras(self, scene: Scene) -> Cameras:
+        """The same views at the size of the user's cameras, at most 1,920 pixels wide: the published test renders'."""
+        if scene.cameras is None:
+            return self.cameras(scene)
+        views = self._drawn(scene.cameras, torch.Generator().manual_seed(self.seed))
+        factor = min(1.0, NATIVE_WIDTH / views.width)
+        return views.resized(round(factor * views.width), round(factor * views.height))
+
+    def _drawn(self, cameras: Cameras, generator: torch.Generator) -> Cameras:
+        chosen = torch.randperm(len(cameras), generator=generator)[: self.views]
+        return cameras[chosen.sort().values]
 
 
 @torch.no_grad()
@@ -114,15 +127,23 @@ def measure(
         surface = coverage(gaussians, chosen, cameras).cpu() > PURE
         value = warp_psnr(images[name], depths, cameras.viewmats.cpu(), cameras.Ks.cpu(), surface)
         consistency[name] = None if math.isnan(value) else min(value, 100.0)
+    clip = _clip(measures.clip, device)
+    compat = None
+    if measures.compat and clip is not None:
+        native = measures.native_cameras(scene).to(device)
+        compat = tuple(
+            torch.cat([clip.squashed(renderer(gaussians, native[i]).rgb.clamp(0, 1)) for i in views])
+            for gaussians in (before, after)
+        )
     metrics = edit_metrics(
         **images,
         editable_alpha=alpha,
-        clip=_clip(measures.clip, device),
+        clip=clip,
         source=source,
         target=target,
         candidates=measures.candidates,
         kept=kept,
-        compat=measures.compat,
+        compat=compat,
         lpips=_lpips(device) if measures.lpips else None,
     )
     if metrics["retrieval_top1"] is not None and target not in measures.candidates:

@@ -8,7 +8,7 @@ The short forms a user would guess:
     prompt.target="..."      prompt=custom prompt.target="..."
     diffusion=my/folder      diffusion=folder diffusion.path=my/folder
     diffusion=auto           Stable Diffusion 2.1-base on CUDA, the embedded prior otherwise
-    preset=quick             the settings in configs/presets/quick.yaml, before what is typed
+    preset=quick             the settings in configs/presets/quick.yaml, before what is typed; `official` is the paper's
 
 Nothing here imports torch: a mistyped word is answered at once.
 """
@@ -100,10 +100,11 @@ def expand(overrides: Sequence[str], *, cuda: bool) -> list[str]:
     own_prompt = any(chosen(expanded, f"prompt.{name}") is not None for name in ("target", "source"))
     if own_prompt and chosen(expanded, "prompt") is None:
         expanded.insert(0, "prompt=custom")
-    if chosen(expanded, "diffusion") in (None, "auto"):
-        on_gpu = cuda and (chosen(expanded, "device") or "auto") in ("auto", "cuda")
-        expanded = [o for o in expanded if o != "diffusion=auto"]
-        expanded.insert(0, f"diffusion={'sd21' if on_gpu else 'embedded'}")
+    on_gpu = cuda and (chosen(expanded, "device") or "auto") in ("auto", "cuda")
+    auto = f"diffusion={'sd21' if on_gpu else 'embedded'}"
+    expanded = [auto if override == "diffusion=auto" else override for override in expanded]
+    if chosen(expanded, "diffusion") is None:
+        expanded.insert(0, auto)
     return expanded
 
 

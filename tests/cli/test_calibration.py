@@ -1,10 +1,12 @@
 """What suits a prior, a canvas and a method is set for the user, and a value of their own still wins."""
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
+from gs_ssd.assets import CONFIGS
 from gs_ssd.session.calibration import rows
-from gs_ssd.session.config import SAMPLE, compose
+from gs_ssd.session.config import SAMPLE, compose, measures_of
 from gs_ssd.session.shorthands import options
 
 DOORS = {"scene": "train", "blob": "train", "image": "edit_image", "noise": "generate_image"}
@@ -25,6 +27,7 @@ def test_every_row_belongs_to_choices_that_exist_and_sets_what_exists(row):
     cfg = choose(row.canvas or "scene", prior, method, f"timesteps={row.rule or 'linear'}")
     for name, value in row.settings.items():
         got = OmegaConf.select(cfg, name, throw_on_missing=True)
+        got = OmegaConf.to_container(got) if OmegaConf.is_config(got) else got
         assert value is None or type(got) is type(value)
 
 
@@ -82,3 +85,77 @@ def test_the_sample_scenes_read_one_table():
     scene = compose(["scene=woman"]).scene
     assert list(scene.center) == list(SAMPLE["center"]) and scene.radius == SAMPLE["radius"]
     assert scene.views.front_azimuth_degrees == SAMPLE["views"]["front_azimuth_degrees"]
+
+
+OFFICIAL = {
+    "diffusion.name": "sd21",
+    "guidance._target_": "gs_ssd.guidance.SSD",
+    "guidance.w_p": 3.75,
+    "guidance.w_t": 1.0,
+    "guidance.w_e": 5.5,
+    "guidance.w_id": 0.075,
+    "timesteps.ratio_min": 0.02,
+    "timesteps.ratio_max": 0.98,
+    "steps": 1500,
+    "resolution": 512,
+    "views_per_step": 1,
+    "scene.background": [0.0, 0.0, 0.0],
+    "scene.views.count": 96,
+    "anchors.geometry": 5.0,
+    "anchors.colour": 0.0,
+    "anchors.first": 0.05,
+    "anchors.multiplier": 1.3,
+    "densify.percent": 0.01,
+    "densify.max_size": 0.1,
+    "densify.stop": 1500,
+    "optimizer.clamp_colours": False,
+    "optimizer.rates.means": 1.6e-4,
+    "optimizer.rates.opacities": 0.04,
+    "optimizer.rates.sh0": 0.01,
+    "metrics.compat": True,
+}
+OFFICIAL_IP2P = OFFICIAL | {
+    "diffusion.name": "ip2p",
+    "guidance._target_": "gs_ssd.guidance.SSDIP2P",
+    "guidance.s_t": 7.5,
+    "guidance.s_i": 1.5,
+    "timesteps.ratio_min": 0.2,
+    "timesteps.ratio_max": 0.9,
+    "anchors.geometry": 50.0,
+    "anchors.colour": 5.0,
+    "anchors.opacity": 50.0,
+    "anchors.scale": 50.0,
+    "anchors.first": 1.0,
+    "anchors.multiplier": 2.0,
+    "optimizer.rates.opacities": 0.05,
+    "optimizer.rates.sh0": 0.0125,
+    "optimizer.rates.shN": 0.0125 / 20,
+}
+for name in ("w_p", "w_t", "w_e"):
+    del OFFICIAL_IP2P[f"guidance.{name}"]
+
+
+@pytest.mark.parametrize(("preset", "published"), [("official", OFFICIAL), ("official_ip2p", OFFICIAL_IP2P)])
+def test_the_published_run_is_one_word(preset, published):
+    cfg = compose(["scene=my.ply", "prompt.source=a", "prompt.target=b", f"preset={preset}"])
+    assert {name: OmegaConf.select(cfg, name) for name in published} == published
+
+
+def test_another_prior_than_a_presets_can_be_typed():
+    for typed in ("diffusion=tiny", "diffusion=embedded", "diffusion=auto"):
+        cfg = compose(["preset=official", "device=cpu", typed])
+        name = "embedded" if typed == "diffusion=auto" else typed.partition("=")[2]
+        assert name in str(cfg.diffusion) and (cfg.steps, cfg.densify.max_size) == (1500, 0.1)
+
+
+def test_the_published_prompts_are_those_of_the_captures():
+    captures = yaml.safe_load((CONFIGS / "evaluate" / "evaluate.yaml").read_text())["captures"]
+    pairs = {(c["source"], c["target"]) for c in captures if c["scene"] in ("face", "person")}
+    published = [compose([f"prompt={name}"]).prompt for name in options("prompt") if "published" in name]
+    assert len(published) == 4 and {(prompt.source, prompt.target) for prompt in published} == pairs
+    assert all(f"prompt={prompt.name}".startswith("prompt=published_") for prompt in published)
+
+
+def test_retrieval_chooses_among_prompts_that_are_about_any_scene():
+    candidates = measures_of(compose(["diffusion=embedded", "device=cpu"])).candidates
+    assert "a photo of a clown" in candidates and not any("curly hair" in text for text in candidates)

@@ -94,6 +94,17 @@ def test_every_method_edits_a_scene(guidance, prior, scene_path, tmp_path, monke
     assert json.loads((tmp_path / "run.json").read_text())["steps_done"] == 3
 
 
+@pytest.mark.parametrize("preset, prior", [("official", "tiny"), ("official_ip2p", "tiny_ip2p")])
+def test_the_published_run_runs(preset, prior, scene_path, tmp_path, monkeypatch, capsys):
+    settings = [*FAST[1:], f"diffusion={prior}", f"preset={preset}", "steps=2", "no_edit_guard=false"]
+    settings += [f"output_dir={tmp_path}", "metrics.clip=data/judge", "metrics.size=32"]
+    code, errors = call(monkeypatch, capsys, f"scene={scene_path}", *settings)
+    assert (code, errors) == (0, [])
+    assert json.loads((tmp_path / "metrics.json").read_text())["clip_direction_compat"] is not None
+    code, errors = call(monkeypatch, capsys, f"scene={scene_path}", *settings, "metrics.views=19")
+    assert code == 2 and "needs 20 views, here are 19" in errors[0]  # before the edit, not after it
+
+
 @pytest.mark.slow
 def test_no_edit_guard(scene_path, tmp_path):
     still = [f"optimizer.rates.{name}=0" for name in ("scales", "quats", "opacities", "sh0", "shN")]
@@ -161,7 +172,7 @@ BAD = {
     "metrics.views=few": "metrics.views=few must be a whole number",
     "metrics.among=clown": "metrics.among=clown must be a list of prompts",
     "prompt=a_red_apple": "for words of your own use prompt.target=",
-    "guidance=[ssd,dds]": "guidance=[ssd,dds]: choose one of cds, csd, dds",
+    "guidance=[ssd,dds]": "choose one of cds, csd, ddim_inversion, dds",
     "guidance=null": "guidance=null: choose one of",
     "guidance=1.5e2": "guidance=1.5e2: choose one of",
     "timesteps=5": "timesteps=5: choose one of",

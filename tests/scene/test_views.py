@@ -10,7 +10,7 @@ import torch
 from gs_ssd.errors import UserError
 from gs_ssd.scene import Cameras, FixedViews, OrbitViews, SceneFrame, find_frame, load_gaussians, orbit
 from gs_ssd.scene.frame import AXES, axis_vector
-from gs_ssd.scene.views import training_views
+from gs_ssd.scene.views import camera_extent, training_views
 from tests.scene.layouts import SCENES
 
 CENTER = torch.tensor([1.0, 2.0, 3.0])
@@ -201,3 +201,13 @@ def test_fixed_views_resume_where_they_stopped():
     source.set_state(state)
     resumed.load_state_dict(saved)
     assert torch.equal(torch.stack(want), torch.stack([resumed.sample(3, source)[1] for _ in range(5)]))
+
+
+def test_the_extent_is_that_of_all_cameras_not_only_of_those_drawn():
+    cameras = orbit(frame(), 130, width=32, height=32)
+    offset = cameras.positions - cameras.positions.mean(dim=0)
+    generator = torch.Generator().manual_seed(0)
+    views = training_views(frame(), size=32, generator=generator, cameras=cameras, count=5)
+    extent = camera_extent(views, frame(), cameras=cameras)
+    assert extent == pytest.approx(1.1 * offset.norm(dim=-1).max().item())
+    assert extent != pytest.approx(camera_extent(views, frame()), rel=1e-3)

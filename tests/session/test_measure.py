@@ -52,3 +52,36 @@ def test_retrieval_is_left_out_where_the_target_is_no_candidate():
         result = edit.finish(Measures(clip=str(DATA / "judge"), views=2, size=32, candidates=candidates))
         assert (result.metrics["retrieval_top1"] is not None) == known
         assert result.metrics["clip_similarity"] is not None
+
+
+def test_the_published_script_sees_pictures_at_their_cameras_size():
+    """At most 1,920 pixels wide, squashed to the judge's square, not cropped; views of no camera keep their size."""
+    gaussians = random_gaussians(400)
+    cameras = orbit(find_frame(gaussians), 25, width=2880, height=1600)
+    scene, measures = Scene.of(gaussians, cameras=cameras), Measures(views=20, size=48, compat=True)
+    native = measures.native_cameras(scene)
+    assert (native.width, native.height) == (1920, 1067)
+    assert torch.equal(native.viewmats, measures.cameras(scene).viewmats)
+    small = cameras.resized(96, 54)
+    assert measures.native_cameras(Scene.of(gaussians, cameras=small)).width == 96
+    assert measures.native_cameras(Scene.of(gaussians, views={"count": 96})).width == 48
+
+
+def test_compat_columns_do_not_depend_on_the_size_of_the_other_metrics_views():
+    """They did: both were computed from the same square crops."""
+    from dataclasses import replace
+
+    from gs_ssd.assets import DATA
+    from tests.session import small
+
+    edit = small.edit(2)
+    cameras = orbit(edit.scene.frame, 20, width=48, height=32)
+    edit.scene = replace(edit.scene, cameras=cameras)
+    list(edit)
+    columns = []
+    for size in (16, 32):
+        measures = Measures(clip=str(DATA / "judge"), views=20, size=size, compat=True)
+        columns.append(edit.finish(measures).metrics)
+    for name in ("clip_similarity_compat", "clip_direction_compat"):
+        assert columns[0][name] == columns[1][name]
+    assert columns[0]["clip_similarity"] != columns[1]["clip_similarity"]
