@@ -25,6 +25,7 @@ from gs_ssd.evaluation.tables import (
     target_lines,
     trend_lines,
     variant_table,
+    without_unjudged,
 )
 from gs_ssd.files import atomic_path
 from gs_ssd.results.manifest import environment, write_json
@@ -45,6 +46,8 @@ class Evaluation:
 def write_results(evaluation: Evaluation) -> str:
     """Write results.json and results.md of the runs that are finished; returns the latter's text."""
     rows = [run.row() for run in evaluation.runs if run.finished]
+    if evaluation.chosen is None and is_judge(evaluation.runs[0].config["metrics"]["clip"]):
+        rows = without_unjudged(rows, evaluation.cfg.unjudged)
     present = [c for c in COLUMNS if any(row.get(c) is not None for row in rows)]
     means, differences = by_variant(rows, present)
     content = {

@@ -22,6 +22,8 @@ COLUMNS: dict[str, tuple[str, int, float]] = {
     "retrieval_top1": ("retrieval ↑", 2, 1),
     "way": ("way to the truth ↑", 2, 1),
     "way_front": ("way, front ↑", 2, 1),
+    "outline": ("outline IoU ↑", 3, 1),
+    "outline_before": ("outline IoU before", 3, 1),
     "source_psnr": ("source kept, dB ↑", 1, 1),
     "background_psnr": ("background, dB ↑", 1, 1),
     "background_ssim": ("background SSIM ↑", 3, 1),
@@ -42,6 +44,12 @@ JUDGED = (
     "clip_direction_consistency",
     "retrieval_top1",
 )
+
+
+def without_unjudged(rows: Sequence[dict[str, Any]], prompts: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows, those of `prompts`, which the judge doesn't know, without its verdict."""
+    blank = dict.fromkeys(JUDGED)
+    return [row | blank if row["prompt"] in prompts else row for row in rows]
 
 
 def heading(column: str, *, judged: bool = False) -> str:

@@ -26,6 +26,7 @@ from gs_ssd.samples import SUBJECTS
 from gs_ssd.scene.cameras import Cameras
 from gs_ssd.scene.formats import load_gaussians
 from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.scene.parts import PARTS, load_parts
 from gs_ssd.scene.views import turntable
 from gs_ssd.session.result import EditResult
 
@@ -37,9 +38,13 @@ RANDOM = ("marble", "zombie")  # veins; wounds
 # Prompts that are no costume, as what they change in a head.
 SUBTLE: dict[str, dict[str, Any]] = {
     "mustache": {"beard": "mustache"},
+    "beard": {"beard": "beard"},
     "red_hair": {"hair": "red"},
+    "long_hair": {"style": "long", "hair": "brown"},
     "sunglasses": {"eyewear": "sunglasses"},
+    "hat": {"hat": "red"},
 }
+UNKNOWN: dict[str, float | None] = dict.fromkeys(("way", "way_front", "outline", "outline_before"))
 MISSING = (
     "No way columns: the generator of the sample heads, scripts/workshop, is not installed with the package; "
     "run from a checkout."
@@ -52,10 +57,15 @@ def available() -> bool:
 
 @torch.no_grad()
 def measure(result: EditResult, *, scene: str, prompt: str) -> dict[str, float | None]:
-    """{"way", "way_front"} of an edit of the sample `scene` by a ready-made prompt; None where no truth is known."""
+    """What an edit of the sample `scene` by a ready-made prompt is beside the truth; None where none is known.
+
+    way, way_front           see `gs_ssd.metrics.truth`; from all around, and from the front
+    outline, outline_before  intersection over union of the figure's outline with the truth's: of the edit, and of
+                             the source; of several truths the first one's
+    """
     heads = truths(scene, prompt) if available() and scene in SUBJECTS else []
     if not heads:
-        return {"way": None, "way_front": None}
+        return dict(UNKNOWN)
     cameras = turntable(
         result.scene.frame,
         VIEWS,
@@ -72,7 +82,7 @@ def measure(result: EditResult, *, scene: str, prompt: str) -> dict[str, float |
     truth = torch.stack([pictures(head.to(result.before.device)) for head in heads])
     covered = coverage(result.before, result.editable, cameras)
     subtle, front = prompt in SUBTLE, list(FRONT)
-    return {
+    return outlines(result, heads[0], cameras) | {
         "way": way(source=source, edit=edit, truth=truth, coverage=covered, subtle=subtle),
         "way_front": way(
             source=source[front],
@@ -82,6 +92,30 @@ def measure(result: EditResult, *, scene: str, prompt: str) -> dict[str, float |
             subtle=subtle,
         ),
     }
+
+
+def outlines(result: EditResult, truth: Gaussians, cameras: Cameras) -> dict[str, float | None]:
+    """{"outline", "outline_before"}; None without the scene's part labels, which tell the figure from the studio."""
+    if result.scene.parts is None:
+        return {"outline": None, "outline_before": None}
+    labels = load_parts(result.scene.parts, count=len(result.before))
+    figure = (labels != PARTS.index("studio")).to(result.before.device)
+    truth = truth.to(result.before.device)
+    painted = torch.arange(len(truth), device=figure.device) < len(truth) - int(
+        (~figure).sum()
+    )  # the studio is last
+    target = coverage(truth, painted, cameras) > 0.5
+    return {
+        name: _overlap(coverage(gaussians, chosen, cameras) > 0.5, target)
+        for name, gaussians, chosen in (
+            ("outline", result.after, figure[result.origin]),
+            ("outline_before", result.before, figure),
+        )
+    }
+
+
+def _overlap(a: Tensor, b: Tensor) -> float:
+    return ((a & b).sum() / (a | b).sum()).item()
 
 
 def _pictures(result: EditResult, gaussians: Gaussians, cameras: Cameras) -> Tensor:

@@ -40,13 +40,20 @@ from scripts.workshop.heads.vocabulary import LENGTH, build_tokenizer
 
 CHANNELS, WIDTH = 24, 128  # latent channels, width of the text encoder
 NULL_SHARE = 0.12
-PAIR_SHARE, EDIT_SHARE = 0.75, 0.67  # pairs in a batch, edit pairs among them
-UNTOUCHED = 0.35  # of the edit pairs start at the source, where every edit begins
+PAIR_SHARE, EDIT_SHARE = 0.875, 0.86  # pairs in a batch, edit pairs among them
+UNTOUCHED = 0.45  # of the edit pairs start at the source, where every edit begins
 BEYOND = 1.1  # how far past the target the others may lie
 HALF_DRESSED = 0.5  # of the edit pairs keep the source's lowest rows: an edit of a head leaves the clothes
 PLATEAU = 0.55  # share of the steps at the full learning rate
 LOW_T, LOW_SHARE = 300, 0.2  # little text is decided below LOW_T
-EDIT_T = 40  # edits never ask below it
+EDIT_T = 10  # edits never ask below it
+NEAR_T, NEAR_SHARE = (
+    250,
+    0.8,
+)  # edit pairs below NEAR_T, where the source is still seen: none at first, more and more
+COARSE = (
+    3  # latent channels that hold a patch's mean colour and slope, which an edit changes before its details
+)
 TURN = 1.0  # weight of how the answer to an edit pair turns with the caption: what both get wrong, an edit never sees
 
 
@@ -128,7 +135,10 @@ def time_weights(alphas: Tensor, cap: float) -> Tensor:
 
 
 def on_the_way(xa: Tensor, xb: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures between source and target, as far as an edit may have come, differently far in different places."""
+    """Pictures between source and target, as far as an edit may have come, differently far in different places.
+
+    Their details have come less far: an edit's first colours still lie over the source's eyes.
+    """
     n, _, h, w = xa.shape
     rand = lambda *shape: torch.rand(shape, generator=generator)  # noqa: E731
     uneven = torch.nn.functional.interpolate(rand(n, 1, 3, 3) - 0.5, (h, w), mode="bilinear")
@@ -136,7 +146,8 @@ def on_the_way(xa: Tensor, xb: Tensor, generator: torch.Generator) -> Tensor:
     row = torch.arange(h).view(1, 1, h, 1) / h
     clothes = (row > 0.6 + 0.3 * rand(n, 1, 1, 1)) & (rand(n, 1, 1, 1) < HALF_DRESSED)
     way = way.masked_fill(clothes | (rand(n, 1, 1, 1) < UNTOUCHED), 0.0)
-    return xa + way * (xb - xa)
+    coarse = (torch.arange(xa.shape[1]) < COARSE).view(1, -1, 1, 1)
+    return xa + torch.where(coarse, way, way * rand(n, 1, 1, 1)) * (xb - xa)
 
 
 @dataclass
@@ -161,9 +172,12 @@ def batch_loss(answer: Tensor, batch: Batch) -> Tensor:
 
 
 def draw_batch(
-    data: LatentSet, batch: int, null: Tensor, alphas: Tensor, generator: torch.Generator
+    data: LatentSet, batch: int, null: Tensor, alphas: Tensor, generator: torch.Generator, *, near: float
 ) -> Batch:
-    """The first 2 P members are the P pairs, sources before targets, and the first E of each are edit pairs."""
+    """The first 2 P members are the P pairs, sources before targets, and the first E of each are edit pairs.
+
+    Of the edit pairs the share `near` has t below NEAR_T.
+    """
     pairs = round(batch * PAIR_SHARE / 2)
     edits = round(pairs * EDIT_SHARE)
     rand = lambda n, high: torch.randint(0, high, (n,), generator=generator)  # noqa: E731
@@ -174,7 +188,8 @@ def draw_batch(
     both = lambda v: torch.cat([v[:pairs], v])  # noqa: E731  partners get the same draw
     eps = both(torch.randn((batch - pairs, *x.shape[1:]), generator=generator))
     t = draw_timesteps(batch - pairs, generator)
-    t[:edits] = EDIT_T + (torch.rand(edits, generator=generator) * (1000 - EDIT_T)).long()
+    reach = torch.where(torch.rand(edits, generator=generator) < near, NEAR_T, 1000) - EDIT_T
+    t[:edits] = EDIT_T + (torch.rand(edits, generator=generator) * reach).long()
     t, wording = both(t), both(rand(batch - pairs, 2))
     dropped = torch.rand(batch, generator=generator) < NULL_SHARE
     seen = x.clone()
@@ -234,7 +249,8 @@ class Trainer:
         return self.args.lr * min(1.0, (self.step + 1) / 200) * max(decay, 0.01)
 
     def train_step(self, data: LatentSet) -> float:
-        batch = draw_batch(data, self.args.batch, self.null, self.scheduler.alphas_cumprod, self.generator)
+        alphas, near = self.scheduler.alphas_cumprod, NEAR_SHARE * self.step / self.args.steps
+        batch = draw_batch(data, self.args.batch, self.null, alphas, self.generator, near=near)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         loss = batch_loss(self.predict(batch.z_t, batch.t, batch.tokens).cpu(), batch)

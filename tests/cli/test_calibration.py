@@ -57,7 +57,7 @@ def test_the_prior_moves_the_bounds_of_uniform_and_linear_timesteps_alone():
     for canvas, prior, rule, low in (
         ("blob", "embedded", "linear", 0.02),
         ("noise", "embedded", "uniform", 0.02),
-        ("scene", "embedded", "uniform", 0.1),
+        ("scene", "embedded", "uniform", 0.05),
         ("noise", "embedded", "sqrt", 0.3),
         ("scene", "ip2p", "linear", 0.2),
         ("scene", "ip2p", "dreamtime", 0.02),

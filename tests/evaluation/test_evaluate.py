@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from gs_ssd.evaluation.report import no_judge_note
 from gs_ssd.evaluation.runs import Case, compose_resolved, plan
 from gs_ssd.evaluation.settings import FOLDER, composed, variants
 from gs_ssd.evaluation.tables import (
+    JUDGED,
     colour_rates,
     difference_table,
     heading,
@@ -33,6 +35,7 @@ from gs_ssd.evaluation.tables import (
     target_lines,
     trend_lines,
     variant_table,
+    without_unjudged,
 )
 from gs_ssd.scene import find_frame, orbit, save_gaussians
 from gs_ssd.session.shorthands import options
@@ -292,6 +295,19 @@ def test_tables():
         "| b (1 of 2 runs) | 0.01 | 26.0 | - |",
     ]
     assert prompt_table(ROWS, "source_psnr", ["a", "b"])[2:] == ["| a | 20.0 | 30.0 |", "| b | 26.0 | - |"]
+
+
+def test_the_judge_says_nothing_of_what_it_does_not_know():
+    rows = without_unjudged([{"prompt": "a", **dict.fromkeys(JUDGED, 1.0), "way": 0.5} for _ in "x"], ["a"])
+    assert rows == [{"prompt": "a", **dict.fromkeys(JUDGED), "way": 0.5}]
+    known = {"prompt": "b", "retrieval_top1": 1.0}
+    assert without_unjudged([known], ["a"]) == [known]
+    card = (DATA / "judge" / "README.md").read_text()
+    said = dict(re.findall(r"own or partner's caption: (\w+) \(\d+\) \| ([\d.]+)", card))
+    weak = {name for name, percent in said.items() if float(percent) < 75}
+    assert set(composed([]).unjudged) == {"sunglasses" if name == "eyewear" else name for name in weak} - {
+        "smile"
+    }
 
 
 def test_a_table_has_standard_errors_and_paired_differences():

@@ -25,13 +25,25 @@ def test_an_edit_that_does_nothing_has_walked_no_way_and_the_truth_all_of_it():
     edit = SceneEdit(Scene.sample("face"), prompts, prior="tiny", num_steps=1)
     result = edit.finish()
     found = truths.measure(result, scene="face", prompt="gold")
-    assert found == pytest.approx({"way": 0.0, "way_front": 0.0}, abs=1e-6)
+    assert found == pytest.approx({"way": 0, "way_front": 0, "outline": 1, "outline_before": 1}, abs=1e-6)
     (result.after,) = truths.truths("face", "gold")
-    assert truths.measure(result, scene="face", prompt="gold") == pytest.approx(
-        {"way": 1.0, "way_front": 1.0}
-    )
-    assert truths.measure(result, scene="face", prompt="old_man") == {"way": None, "way_front": None}
-    assert truths.measure(result, scene="ball", prompt="gold") == {"way": None, "way_front": None}
+    found = truths.measure(result, scene="face", prompt="gold")
+    assert found == pytest.approx({"way": 1, "way_front": 1, "outline": 1, "outline_before": 1})
+    assert truths.measure(result, scene="face", prompt="old_man") == truths.UNKNOWN
+    assert truths.measure(result, scene="ball", prompt="gold") == truths.UNKNOWN
+
+
+@pytest.mark.slow
+def test_outlines_tell_a_grown_shape_from_none():
+    prompts = Prompts("a photo of a man", "a man wearing a batman mask")
+    result = SceneEdit(Scene.sample("face"), prompts, prior="tiny", num_steps=1).finish()
+    found = truths.measure(result, scene="face", prompt="batman")
+    assert found["outline"] == found["outline_before"] < 0.97  # the ears are missing
+    (truth,) = truths.truths("face", "batman")
+    result.after = truth
+    studio = torch.arange(len(truth)) >= len(truth) - 4000
+    result.origin = torch.where(studio, len(result.before) - 1, 0)
+    assert truths.measure(result, scene="face", prompt="batman")["outline"] == 1
 
 
 @pytest.mark.slow

@@ -6,6 +6,9 @@ import torch
 from scripts.workshop.heads.latents import LatentSet
 from scripts.workshop.train_prior import (
     BEYOND,
+    COARSE,
+    EDIT_T,
+    NEAR_T,
     Batch,
     batch_loss,
     difference_weights,
@@ -32,7 +35,7 @@ def batch(alphas):
         tokens=(values.long() + 1).view(-1, 1, 1).expand(-1, 2, 4),
         axes=["costume"] * 10 + [""] * 10,
     )
-    return draw_batch(data, 400, NULL, alphas, torch.Generator().manual_seed(0))
+    return draw_batch(data, 400, NULL, alphas, torch.Generator().manual_seed(0), near=0.5)
 
 
 def test_both_captions_of_an_edit_pair_are_asked_of_one_picture(batch):
@@ -67,8 +70,22 @@ def test_pictures_on_the_way():
     generator = torch.Generator().manual_seed(0)
     way = on_the_way(torch.zeros(500, 2, 16, 16), torch.ones(500, 2, 16, 16), generator)
     assert way.min() == 0 and way.max() <= BEYOND
-    assert 0.2 < (way == 0).all(dim=(1, 2, 3)).float().mean() < 0.5  # the source itself
+    assert 0.3 < (way == 0).all(dim=(1, 2, 3)).float().mean() < 0.6  # the source itself
     assert way[:, :, -1].mean() < 0.75 * way[:, :, 4].mean()  # clothes often stay
+
+
+def test_details_come_after_colours():
+    generator = torch.Generator().manual_seed(0)
+    way = on_the_way(torch.zeros(200, COARSE + 2, 8, 8), torch.ones(200, COARSE + 2, 8, 8), generator)
+    coarse, fine = way[:, :COARSE], way[:, COARSE:]
+    assert torch.equal(coarse.amin(1), coarse.amax(1)) and torch.equal(fine[:, 0], fine[:, 1])
+    assert (fine <= coarse[:, :2]).all() and 0.3 < fine.mean() / coarse.mean() < 0.7
+
+
+def test_the_share_of_near_timesteps(batch):
+    t = batch.t[: batch.edits]
+    share = NEAR_T / 1000 * 0.5 + 0.5  # half near, the others anywhere
+    assert (t < NEAR_T).float().mean() == pytest.approx(share, abs=0.08) and t.min() >= EDIT_T
 
 
 def test_small_differences_weigh_more():
