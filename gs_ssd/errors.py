@@ -8,5 +8,9 @@ class UserError(ValueError):
         super().__init__(" ".join(str(message).splitlines()))  # a file's name may hold a newline
 
 
+class RankLostError(RuntimeError):
+    """Another of the processes that share an edit ended, so that this one can't go on."""
+
+
 class NonFiniteError(FloatingPointError):
     """A NaN or infinity appeared; raised before the optimiser moves, so what is edited is still good."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gs_ssd.cli.signals import Interrupted, Signals
 from gs_ssd.cli.streams import keep_streams_open
-from gs_ssd.errors import UserError
+from gs_ssd.errors import RankLostError, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -41,7 +41,10 @@ def prepare_process() -> None:
     # for them to wake up; at libgomp's default, two processes on the same cores starve each other.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     keep_streams_open()
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":
+        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    else:
+        warnings.simplefilter("ignore")  # rank 0 says them
 
 
 def answer(job: Callable[[], int | None]) -> int:
@@ -49,26 +52,46 @@ def answer(job: Callable[[], int | None]) -> int:
     try:
         return job() or 0
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        _say_last(f"error: {' '.join(str(error).split())}")
         return EXIT_BAD_INPUT
-    except (Interrupted, KeyboardInterrupt) as stop:
-        print(f"stopped: {stop or 'nothing was left behind'}", file=sys.stderr)
+    except (Interrupted, KeyboardInterrupt, RankLostError) as stop:
+        _say_last(f"stopped: {str(stop) or 'nothing was left behind'}")
         return EXIT_INTERRUPTED
     except MemoryError:
-        print(
-            "error: out of memory; lower resolution= or views_per_step=, or use a smaller scene",
-            file=sys.stderr,
-        )
+        _say_last("error: out of memory; lower resolution= or views_per_step=, or use a smaller scene")
         return EXIT_BAD_INPUT
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which need not be imported to be caught
             raise
-        print(
+        _say_last(
             "error: the GPU is out of memory; lower resolution= or views_per_step=, or see docs/models.md for what "
-            "else lowers it",
-            file=sys.stderr,
+            "else lowers it"
         )
         return EXIT_BAD_INPUT
+
+
+def _say_last(line: str) -> None:
+    """The line that a command ends with; of several ranks the first to end says it."""
+    if several_ranks():
+        from gs_ssd.ranks import first_to_end
+
+        if not first_to_end():
+            return
+    print(line, file=sys.stderr)
+
+
+def several_ranks() -> bool:
+    """Whether torchrun, or what speaks like it, says that there are other processes beside this one."""
+    return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+
+
+def check_alone(door: str) -> None:
+    """Raise UserError where several processes would all do the work of `door`."""
+    if several_ranks():
+        raise UserError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: {door} is not shared out among ranks, only an edit of a scene is; "
+            "start it without torchrun, or unset WORLD_SIZE"
+        )
 
 
 def _launch(
@@ -81,7 +104,10 @@ def _launch(
     if "--cfg" in arguments:
         return _show(door, arguments)
     if any(argument in HYDRA_FLAGS for argument in arguments):
+        check_alone("--multirun")
         return _sweep(job, door, arguments, signals)
+    if door != "train":
+        check_alone(door)
     return job(compose(arguments, door), signals)
 
 

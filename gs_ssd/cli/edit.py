@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gs_ssd.cli.app import EXIT_NO_EDIT, EXIT_NOT_FINITE, launch
-from gs_ssd.cli.signals import Signals
+from gs_ssd.cli.signals import Interrupted, Signals
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -30,16 +31,20 @@ def main(argv: Sequence[str]) -> int:
 
 def run(cfg: DictConfig, signals: Signals) -> int:
     """One edit; returns the exit code."""
+    from gs_ssd.ranks import joined
     from gs_ssd.results.folder import check_inputs, make_output_dir
     from gs_ssd.session.config import scene_edit
 
     inputs = (cfg.scene.path, cfg.scene.cameras)
     check_inputs(cfg.output_dir, inputs)  # before a prior is loaded
-    edit = scene_edit(cfg)
-    folder = make_output_dir(cfg.output_dir, scene=cfg.scene.name, prompt=cfg.prompt.name, inputs=inputs)
-    if cfg.preview is not None:
-        return show_selection(edit, cfg, folder)
-    return carry_out(edit, cfg, folder, signals)
+    with joined() as ranks:
+        edit = scene_edit(cfg, ranks=ranks)
+        if not ranks.first:
+            return 0 if cfg.preview is not None else take_part(edit, signals)
+        folder = make_output_dir(cfg.output_dir, scene=cfg.scene.name, prompt=cfg.prompt.name, inputs=inputs)
+        if cfg.preview is not None:
+            return show_selection(edit, cfg, folder)
+        return carry_out(edit, cfg, folder, signals)
 
 
 def show_selection(edit: SceneEdit, cfg: DictConfig, folder: Path) -> int:
@@ -64,6 +69,7 @@ def show_selection(edit: SceneEdit, cfg: DictConfig, folder: Path) -> int:
 def resume(path: str, typed: list[str], cfg: DictConfig, signals: Signals) -> int:
     """Go on with a run that was interrupted; returns the exit code."""
     from gs_ssd.errors import UserError
+    from gs_ssd.ranks import joined
     from gs_ssd.session.checkpoints import checkpoint_path, load_checkpoint
     from gs_ssd.session.config import recalled, scene_edit
 
@@ -75,9 +81,10 @@ def resume(path: str, typed: list[str], cfg: DictConfig, signals: Signals) -> in
     if about.get("config") is None:
         raise UserError(f"{path} was not written by this command; use gs_ssd.SceneEdit.resume, which made it")
     cfg = recalled(about["config"])
-    edit = scene_edit(cfg)
-    edit.check_and_load(state, about, path)
-    return carry_out(edit, cfg, folder, signals)
+    with joined() as ranks:
+        edit = scene_edit(cfg, ranks=ranks)
+        edit.check_and_load(state, about, path)
+        return carry_out(edit, cfg, folder, signals) if ranks.first else take_part(edit, signals)
 
 
 def carry_out(edit: SceneEdit, cfg: DictConfig, folder: Path, signals: Signals) -> int:
@@ -91,12 +98,14 @@ def carry_out(edit: SceneEdit, cfg: DictConfig, folder: Path, signals: Signals) 
     announce(edit)
 
     def keep(report: Any) -> None:
+        signals.requested = edit.ranks.any(signals.requested)  # all stop after the same step
         if edit.step < edit.num_steps and keeper.due(edit.step):
             keeper.keep(edit.state_dict(), edit.about() | {"config": config})
 
-    outcome = follow(
-        edit, done=edit.step, total=edit.num_steps, name=edit.guidance.name, signals=signals, each=keep
-    )
+    with together(edit, signals, str(folder)):
+        outcome = follow(
+            edit, done=edit.step, total=edit.num_steps, name=edit.guidance.name, signals=signals, each=keep
+        )
     if outcome.stopped and edit.step < edit.num_steps:
         keeper.keep(edit.state_dict(), edit.about() | {"config": config})
     begun = time.perf_counter()
@@ -108,12 +117,48 @@ def carry_out(edit: SceneEdit, cfg: DictConfig, folder: Path, signals: Signals) 
     return judge(result, outcome, guard=cfg.no_edit_guard)
 
 
+def take_part(edit: SceneEdit, signals: Signals) -> int:
+    """Do this rank's share of the steps; rank 0 does all else. Returns the exit code."""
+    from gs_ssd.errors import NonFiniteError
+
+    signals.finish_first("")
+    with together(edit, signals):
+        try:
+            for _ in edit:
+                if edit.ranks.any(signals.requested):
+                    break
+        except NonFiniteError:  # which all ranks see
+            return EXIT_NOT_FINITE
+    return 0
+
+
+@contextmanager
+def together(edit: SceneEdit, signals: Signals, folder: str = "") -> Iterator[None]:
+    """Steps that all ranks do; where one of them ends, so do the others, with what to do about it."""
+    from gs_ssd.errors import RankLostError
+
+    signals.aloud = edit.ranks.size == 1
+    folder = edit.ranks.from_first(folder)
+    edit.check_ranks()
+    try:
+        yield
+    except RankLostError as lost:
+        raise Interrupted(
+            f"{lost} after step {edit.step} of {edit.num_steps}; the last checkpoint, if any, is kept: start torchrun "
+            f"with resume={folder}"
+        ) from lost
+
+
 def announce(edit: SceneEdit) -> None:
     """Say what is done, and what the first step waits for."""
     from gs_ssd.render import compile_kernels, kernels_are_compiled
 
     start = "a random ball" if edit.prompts.source is None else repr(edit.prompts.source)
     print(f"{edit.scene.name} ({len(edit.scene):,} Gaussians): {start} → {edit.prompts.target!r}", flush=True)
+    if edit.ranks.size > 1:
+        print(
+            f"{edit.ranks.size} ranks share the {edit.settings['views_per_step']} views of a step", flush=True
+        )
     if edit.step:
         print(f"resumed  at step {edit.step} of {edit.num_steps}", flush=True)
     if edit.device.type == "cpu" and not kernels_are_compiled():

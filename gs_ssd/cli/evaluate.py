@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gs_ssd.cli.app import answer, prepare_process
+from gs_ssd.cli.app import answer, check_alone, prepare_process
 from gs_ssd.cli.signals import Interrupted, Signals
 
 
@@ -34,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
 def _evaluate(argv: Sequence[str]) -> int:
     from gs_ssd.evaluation.settings import composed
 
+    check_alone("evaluate")
     cfg = composed(argv)  # what is mistyped is answered before torch is imported
     from gs_ssd.evaluation.evaluate import evaluate
 

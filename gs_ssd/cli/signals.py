@@ -26,6 +26,9 @@ class Signals:
         self.requested = False  # whether a stop was asked for
         self.patient = False  # whether the work at hand finishes before it stops
         self.said = ""
+        self.aloud = (
+            True  # of several ranks none says it: their launcher may end them all for another's fault
+        )
         self.previous: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -57,7 +60,8 @@ class Signals:
         self.requested = True
         if not self.patient:
             raise Interrupted("nothing had been computed yet")
-        _say(self.said)
+        if self.aloud:
+            _say(self.said)
 
 
 def _say(line: str) -> None:

@@ -17,6 +17,7 @@ from gs_ssd.diffusion.diffusers_prior import DiffusersPrior
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.text import TextCondition
 from gs_ssd.errors import UserError
+from gs_ssd.ranks import ALONE, Ranks
 
 ADAPTED = ("to_q", "to_k", "to_v", "to_out.0")
 
@@ -102,16 +103,22 @@ class LoraTwin:
         )
 
     def train_step(
-        self, z: Tensor, text: TextCondition, image: Tensor | None, generator: torch.Generator | None = None
+        self,
+        z: Tensor,
+        text: TextCondition,
+        image: Tensor | None,
+        generator: torch.Generator | None = None,
+        ranks: Ranks = ALONE,
     ) -> float:
-        """One AdamW step on z at t' ~ U{0, …, T − 1} with its own noise; returns the loss."""
+        """One AdamW step on all ranks' z at t' ~ U{0, …, T − 1} with its own noise; returns the loss."""
         t = int(torch.randint(len(self.prior.schedule), (), generator=generator))
-        noise = torch.randn(z.shape, generator=generator).to(z)
+        noise = ranks.noise_like(z, generator)
         with torch.enable_grad():
             loss = self.loss(z.detach(), t, text, image, noise)
             self.optimizer.zero_grad()
             # AdamW doesn't mind the scale; the mean's tiny gradients would vanish in a half-precision network.
             (loss * z.numel()).backward()
+        ranks.add_up([parameter.grad for parameter in self.parameters if parameter.grad is not None])
         self.optimizer.step()
         return loss.item()
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gs_ssd.checks import number, whole
 from gs_ssd.edit.trainable import TrainableScene
+from gs_ssd.ranks import ALONE, Ranks
 
 
 class Densifier:
@@ -63,8 +64,11 @@ class Densifier:
         self.visible_count = torch.zeros(0)
 
     @torch.no_grad()
-    def observe(self, info: dict) -> None:
-        """Accumulate ‖∂L/∂(screen xy)‖ in normalised device coordinates for the Gaussians each camera sees."""
+    def observe(self, info: dict, ranks: Ranks = ALONE) -> None:
+        """Accumulate ‖∂L/∂(screen xy)‖ in normalised device coordinates for the Gaussians each camera sees.
+
+        L is the mean over the views of all `ranks`, and each of them has that over its own.
+        """
         gradient = info["means2d"].grad
         if gradient is None:
             return
@@ -74,8 +78,10 @@ class Densifier:
             self.gradient_sum = norms.new_zeros(norms.shape[-1])
             self.visible_count = norms.new_zeros(norms.shape[-1])
         self.gradient_sum, self.visible_count = self.gradient_sum.to(norms), self.visible_count.to(norms)
-        self.gradient_sum += norms.mul_(visible).sum(dim=0)
-        self.visible_count += visible.sum(dim=0)
+        total, count = norms.mul_(visible).sum(dim=0), visible.sum(dim=0)
+        ranks.add_up([total, count])
+        self.gradient_sum += total / ranks.size
+        self.visible_count += count
 
     def due(self, step: int) -> bool:
         return step >= self.start and step < self.stop and step % self.every == 0

@@ -20,6 +20,7 @@ from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.timesteps import TimestepSampler
 from gs_ssd.errors import NonFiniteError
 from gs_ssd.guidance.base import Guidance, Step, inject_gradient
+from gs_ssd.ranks import ALONE, Ranks
 
 
 @dataclass
@@ -62,11 +63,11 @@ class Observation:
     image: Tensor | None = None
     noise: Callable[[torch.Generator], Tensor] | None = None
 
-    def draw(self, generator: torch.Generator) -> Tensor:
-        """ε [B, C, h, w] where and as z is."""
+    def draw(self, generator: torch.Generator, ranks: Ranks = ALONE) -> Tensor:
+        """ε [B, C, h, w] where and as z is: this rank's part of what is drawn for all."""
         if self.noise is not None:
             return self.noise(generator).to(self.z)
-        return torch.randn(self.z.shape, generator=generator).to(self.z)
+        return ranks.noise_like(self.z, generator)
 
 
 class Stopwatch:
@@ -121,12 +122,14 @@ def distil(
     num_steps: int,
     generator: torch.Generator,
     start: int = 0,
+    ranks: Ranks = ALONE,
 ) -> Iterator[StepReport]:
     """Edit `canvas` in place and yield a report per step.
 
     Args:
         generator: draws views, timesteps and noise, on the CPU, so a seed means the same on every device.
         start: the first step's index, for a run that is resumed.
+        ranks: the processes that share the canvas's views; all get the same reports.
 
     Raises:
         NonFiniteError: names the tensor, step and timestep; the canvas is as it was before that step.
@@ -135,7 +138,7 @@ def distil(
         watch = Stopwatch(prior.device)
         seen = canvas.observe(generator, watch)
         t = timesteps(step, num_steps, prior.schedule, generator)
-        noise = seen.draw(generator)
+        noise = seen.draw(generator, ranks)
         grad = guidance(
             prior,
             Step(
@@ -147,6 +150,7 @@ def distil(
                 text=seen.text,
                 image=seen.image,
                 generator=generator,
+                ranks=ranks,
             ),
         )
         watch.lap("prior")
@@ -161,6 +165,7 @@ def distil(
             step=step,
             num_steps=num_steps,
             t=t,
+            ranks=ranks,
         )
         watch.lap("own")
         yield StepReport(
@@ -173,7 +178,14 @@ def distil(
 
 
 def take_step(
-    canvas: Canvas, loss: Tensor, sums: dict[str, Tensor], *, step: int, num_steps: int, t: int
+    canvas: Canvas,
+    loss: Tensor,
+    sums: dict[str, Tensor],
+    *,
+    step: int,
+    num_steps: int,
+    t: int,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """What follows a backward pass: the numbers are looked at, then the canvas moves.
 
@@ -181,7 +193,7 @@ def take_step(
     scalar of `sums` or of the canvas that is not finite, before anything moves.
     """
     sums = sums | canvas.settle()
-    values = read([loss, *sums.values()])
+    values = read([loss, *sums.values()], ranks)
     for name, value in zip(sums, values[1:]):
         if not math.isfinite(value):
             raise NonFiniteError(f"{name} is not finite at step {step} (t = {t})")
@@ -192,6 +204,8 @@ def take_step(
     }
 
 
-def read(scalars: list[Tensor]) -> list[float]:
-    """The values of scalar tensors, in one transfer: each would make the host wait for the GPU."""
-    return torch.stack([scalar.float() for scalar in scalars]).tolist()
+def read(scalars: list[Tensor], ranks: Ranks = ALONE) -> list[float]:
+    """The means of scalar tensors over the ranks, in one transfer: each would make the host wait for the GPU."""
+    values = torch.stack([scalar.float() for scalar in scalars])
+    ranks.average([values])
+    return values.tolist()

@@ -17,6 +17,7 @@ from gs_ssd.edit.loop import Observation, Stopwatch
 from gs_ssd.edit.noise import ConsistentNoise
 from gs_ssd.edit.trainable import TrainableScene
 from gs_ssd.editors.base import Task
+from gs_ssd.ranks import ALONE, Ranks
 from gs_ssd.render import Render
 from gs_ssd.scene.cameras import Cameras
 from gs_ssd.scene.gaussians import Gaussians
@@ -82,8 +83,9 @@ class SplatCanvas:
         prior: encodes the renders.
         texts: the text conditions, or those of given cameras.
         anchors, densifier: None leaves them out.
-        views_per_step: B.
+        views_per_step: B, of all ranks together.
         noise: shares noise among views; None: every view has its own.
+        ranks: the processes that share the views.
     """
 
     def __init__(
@@ -99,11 +101,13 @@ class SplatCanvas:
         densifier: Densifier | None = None,
         views_per_step: int = 1,
         noise: ConsistentNoise | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
+        ranks.check_views(views_per_step)
         self.scene, self.views, self.renderer, self.prior = scene, views, renderer, prior
         self.source = SourceViews(source, renderer, prior)
         self.texts, self.anchors, self.densifier = texts, anchors, densifier
-        self.views_per_step, self.noise = views_per_step, noise
+        self.views_per_step, self.noise, self.ranks = views_per_step, noise, ranks
         self.info: dict[str, Any] = {}
         if anchors is not None:
             anchors.record(scene)
@@ -112,6 +116,8 @@ class SplatCanvas:
         """Render the step's views, with their graph."""
         self.scene.clear_gradients()  # a step that broke left some
         cameras, indices = self.views.sample(self.views_per_step, generator)
+        own = self.ranks.part(self.views_per_step)
+        cameras, indices = cameras[own], None if indices is None else indices[own]
         watch.lap("own")
         # Gaussians that may not change get no gradient, which saves the time to compute it.
         wanted = {} if self.scene.all_editable else {"editable": self.scene.params["editable"]}
@@ -160,6 +166,7 @@ class SplatCanvas:
 
     def settle(self) -> dict[str, Tensor]:
         sums = {}
+        self.ranks.average(self.scene.gradients())
         if self.anchors is not None:
             sums["the anchor loss"] = self.anchors.add_gradients(self.scene)
         self.scene.mask_gradients()
@@ -169,7 +176,7 @@ class SplatCanvas:
         self.scene.set_progress(step / num_steps)
         self.scene.step()
         if self.densifier is not None:
-            self.densifier.observe(self.info)
+            self.densifier.observe(self.info, self.ranks)
             if self.densifier.due(step):
                 self.densifier.densify(self.scene)
                 if self.anchors is not None:

@@ -128,6 +128,11 @@ class TrainableScene:
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
 
+    def gradients(self) -> list[Tensor]:
+        """Those that the last backward pass left."""
+        gradients = [self.params[name].grad for name in self.optimizers]
+        return [gradient for gradient in gradients if gradient is not None]
+
     def gradient_sums(self) -> dict[str, Tensor]:
         """The sum of each tensor's gradient: not finite where the gradient isn't."""
         gradients = {name: self.params[name].grad for name in self.optimizers}

@@ -24,6 +24,7 @@ from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.diffusion.text import TextCondition
 from gs_ssd.errors import UserError
+from gs_ssd.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Step:
         text: the conditions of the prompts by name ("target", "source", "null", "negative"), of one prompt or of B.
         image: the image condition [B, C, h, w] of a prior that takes one.
         generator: for methods that draw more than ε (CDS, VSD); it lives on the CPU.
+        ranks: the processes whose steps these B images are a part of, for methods that learn (VSD).
     """
 
     z: Tensor
@@ -63,6 +65,7 @@ class Step:
     text: dict[str, TextCondition]
     image: Tensor | None = None
     generator: torch.Generator | None = None
+    ranks: Ranks = ALONE
 
     @property
     def z_t(self) -> Tensor:

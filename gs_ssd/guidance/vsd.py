@@ -80,5 +80,5 @@ class VSD(Guidance):
         guided = super().__call__(prior, step)
         text = step.text_of("target")
         variational = self.lora.predict_noise(step.z_t.detach(), step.t, text, step.image)
-        self.lora.train_step(step.z, text, step.image, step.generator)
+        self.lora.train_step(step.z, text, step.image, step.generator, step.ranks)
         return guided - self.weight(step.t, step.schedule) * variational

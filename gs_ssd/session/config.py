@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
     from gs_ssd.diffusion.prior import DiffusionPrior
+    from gs_ssd.ranks import Ranks
     from gs_ssd.results.scene import Videos
     from gs_ssd.scene.scene import Scene
     from gs_ssd.session.edit import SceneEdit
@@ -198,12 +199,20 @@ def _check_number(name: str, value: Any, kind: Any) -> None:
         raise UserError(f"{name}={value} must be a finite number")
 
 
-def pick_device(name: str) -> torch.device:
-    """auto, cpu, cuda or cuda:<index>; raises UserError for a device that isn't there."""
+def pick_device(name: str, ranks: Ranks | None = None) -> torch.device:
+    """auto, cpu, cuda or cuda:<index>; of several ranks each has its own GPU.
+
+    Raises UserError for a device that isn't there.
+    """
     import torch
 
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(name)):
         raise UserError(f"device={name} is none of auto, cpu, cuda, cuda:<index>")
+    if ranks is not None and ranks.size > 1:
+        if ":" in name:
+            raise UserError(f"device={name} is one GPU for {ranks.size} ranks; use device=cuda")
+        if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
+            name = f"cuda:{ranks.local}"
     if name.startswith("cuda"):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(name.partition(":")[2] or 0) >= count:
@@ -273,16 +282,22 @@ def videos_of(cfg: DictConfig, scene: Scene) -> Videos:
     return turns(scene, **{str(name): value for name, value in cfg.render.items()})
 
 
-def scene_edit(cfg: DictConfig, load: Callable[[], DiffusionPrior] | None = None) -> SceneEdit:
-    """The edit of a scene that the settings describe; by the prior that `load` returns, where the settings' is kept."""
+def scene_edit(
+    cfg: DictConfig, load: Callable[[], DiffusionPrior] | None = None, ranks: Ranks | None = None
+) -> SceneEdit:
+    """The edit of a scene that the settings describe, by `ranks`, where there are several.
+
+    By the prior that `load` returns, where the settings' is kept.
+    """
     import torch
 
     from gs_ssd.checks import whole
+    from gs_ssd.ranks import ALONE
     from gs_ssd.render import compile_kernels, render
     from gs_ssd.session.edit import SceneEdit
     from gs_ssd.session.prompts import Prompts
 
-    device = pick_device(cfg.device)
+    device = pick_device(cfg.device, ranks)
     whole("seed", cfg.seed, least=0, most=2**64 - 1)
     parts = {name: build(cfg, name) for name in ("guidance", "timesteps", "noise", "anchors")}
     parts |= {"densifier": build(cfg, "densify"), "rates": build(cfg, "optimizer.rates")}
@@ -316,6 +331,7 @@ def scene_edit(cfg: DictConfig, load: Callable[[], DiffusionPrior] | None = None
         resolution=cfg.resolution,
         seed=cfg.seed,
         generator=generator,
+        ranks=ranks or ALONE,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from gs_ssd import __version__
 from gs_ssd.assets import DATA
 from gs_ssd.checks import switch, whole
 from gs_ssd.diffusion.fingerprint import fingerprint
@@ -28,6 +30,7 @@ from gs_ssd.editors.base import Editor
 from gs_ssd.errors import UserError
 from gs_ssd.guidance.base import Guidance, encode_prompts
 from gs_ssd.guidance.ssd import SSD
+from gs_ssd.ranks import ALONE, Ranks
 from gs_ssd.render import render
 from gs_ssd.scene.gaussians import Gaussians
 from gs_ssd.scene.scene import Scene
@@ -67,6 +70,7 @@ class SceneEdit(Run):
         resolution: of the training views in pixels; None: the prior's own.
         seed: of everything drawn.
         generator: draws instead of one seeded with `seed`, where a caller has drawn from it before.
+        ranks: the processes that share the views of every step (`gs_ssd.ranks.joined`).
 
     Raises UserError for settings that don't fit together, before anything is computed.
     """
@@ -90,6 +94,7 @@ class SceneEdit(Run):
         resolution: int | None = None,
         seed: int = 0,
         generator: torch.Generator | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         started = time.perf_counter()
         switch("optimizer.clamp_colours", clamp_colours)
@@ -107,6 +112,10 @@ class SceneEdit(Run):
             "views_per_step": whole("views_per_step", views_per_step, least=1),
             "seed": seed,
         }
+        ranks.check_views(views_per_step)
+        if ranks.size > 1 and (isinstance(guidance, Refit) or noise is not None):
+            what = "noise=" if noise is not None else f"guidance={guidance.name}"  # type: ignore[union-attr]
+            raise UserError(f"{what} is not shared out among ranks; start it without torchrun")
         prior = loaded(prior)
         self.scene, self.prompts = scene, prompts
         own = self._calibration(prior)
@@ -133,13 +142,14 @@ class SceneEdit(Run):
         prompts.check(prior)
         generator = generator or torch.Generator().manual_seed(seed)
         super().__init__(
-            self._canvas(prior, generator),
+            self._canvas(prior, generator, ranks),
             prior=prior,
             guidance=guidance,
             timesteps=timesteps,
             num_steps=num_steps,
             generator=generator,
             seed=seed,
+            ranks=ranks,
         )
         self.set_up_seconds = time.perf_counter() - started
 
@@ -147,7 +157,7 @@ class SceneEdit(Run):
         canvas = "blob" if self.prompts.source is None else "scene"
         return calibrated(prior=prior.family, canvas=canvas, method="ssd", rule="linear")
 
-    def _canvas(self, prior: DiffusionPrior, generator: torch.Generator) -> SplatCanvas:
+    def _canvas(self, prior: DiffusionPrior, generator: torch.Generator, ranks: Ranks) -> SplatCanvas:
         scene, settings, device = self.scene, self.settings, torch.device(prior.device)
         views = training_views(
             scene.frame,
@@ -185,6 +195,7 @@ class SceneEdit(Run):
             densifier=settings["densifier"],
             views_per_step=settings["views_per_step"],
             noise=settings["noise"],
+            ranks=ranks,
         )
 
     def _texts(self, prior: DiffusionPrior, guidance: Guidance | Refit) -> Texts | ViewPrompts:
@@ -247,6 +258,16 @@ class SceneEdit(Run):
             "threads": torch.get_num_threads(),
         }
 
+    def check_ranks(self) -> None:
+        """Raise UserError unless all ranks edit the same thing by the same prior, from the same step on."""
+        if self.ranks.size == 1:
+            return
+        about = self.about()
+        same = {name: about[name] for name in ("settings", "prompts", "prior")}
+        same |= {"version": __version__, "step": self.step, "scene": about["scene"]["digest"]}
+        same |= {"gaussians": len(self.scene), "editable": self.editable.sum().item()}
+        self.ranks.check_same("an edit", json.dumps(same, sort_keys=True, default=str))
+
     @classmethod
     def resume(
         cls,
@@ -255,6 +276,7 @@ class SceneEdit(Run):
         scene: Scene | None = None,
         prior: DiffusionPrior | str | None = None,
         guidance: Guidance | Refit | None = None,
+        ranks: Ranks = ALONE,
     ) -> SceneEdit:
         """The edit whose checkpoint lies in the file or run folder `path`, at the step where it was written.
 
@@ -262,6 +284,7 @@ class SceneEdit(Run):
             scene: the scene it started from; None: a sample scene, or the file that the checkpoint names.
             prior: the prior; None: the one that the checkpoint names.
             guidance: the method, where it is not one of this package's; made with the same settings.
+            ranks: as many as divide the views, whoever wrote it.
 
         Raises UserError, in one line that names both, for a checkpoint of another version, scene or prior.
         """
@@ -277,6 +300,7 @@ class SceneEdit(Run):
             rebuild(about["prompts"]),
             prior=prior,
             guidance=guidance or rebuild(about["settings"]["guidance"]),
+            ranks=ranks,
             **{name: rebuild(value) for name, value in settings.items()},
         )
         edit.check_and_load(state, about, path)

@@ -21,11 +21,11 @@ from gs_ssd.edit.splats import SplatCanvas
 from gs_ssd.edit.translate import translate
 from gs_ssd.editors.base import Editor
 from gs_ssd.guidance.base import Guidance
+from gs_ssd.ranks import ALONE, Ranks
 from gs_ssd.session.checkpoints import save_checkpoint
 
-Method = (
-    Guidance | Refit | Editor
-)  # what edits: a score's formula, pictures and a refit, or a walk of one picture
+# What edits: a score's formula, pictures and a refit, or a walk of one picture.
+Method = Guidance | Refit | Editor
 
 
 class Run:
@@ -46,10 +46,11 @@ class Run:
         num_steps: int,
         generator: torch.Generator,
         seed: int,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.canvas, self.prior, self.guidance, self.timesteps = canvas, prior, guidance, timesteps
         self.num_steps = whole("steps", num_steps, least=1)
-        self.generator, self.seed = generator, seed
+        self.generator, self.seed, self.ranks = generator, seed, ranks
         self.reports: list[StepReport] = []
         self._global = _fresh_states(seed)
         self._steps: Iterator[StepReport] | None = None
@@ -100,7 +101,12 @@ class Run:
             assert isinstance(self.canvas, ImageCanvas)
             return translate(self.canvas, prior=self.prior, editor=self.guidance, **common)
         return distil(
-            self.canvas, prior=self.prior, guidance=self.guidance, timesteps=self.timesteps, **common
+            self.canvas,
+            prior=self.prior,
+            guidance=self.guidance,
+            timesteps=self.timesteps,
+            ranks=self.ranks,
+            **common,
         )
 
     @contextmanager

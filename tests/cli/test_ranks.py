@@ -1,0 +1,111 @@
+"""Several processes that share the views of one edit, as torchrun starts them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from gs_ssd.errors import UserError
+from gs_ssd.ranks import ALONE, Ranks, joined
+from gs_ssd.scene import load_gaussians, save_gaussians
+from tests.synthetic import random_gaussians
+
+ROOT = Path(__file__).parents[2]
+FAST = [
+    "diffusion=tiny", "device=cpu", "resolution=64", "render.frames=4", "render.size=64", "metrics.views=4",
+    "no_edit_guard=false", "prompt.source=a photo", "prompt.target=a drawing",
+]  # fmt: skip
+GROWING = ["densify.start=6", "densify.every=6"]
+
+
+def start(tmp_path: Path, *settings: str, ranks: int = 1) -> subprocess.Popen:
+    scene = tmp_path / "ball.ply"
+    if not scene.exists():
+        save_gaussians(random_gaussians(300), scene)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", f"--master-port={port}"]
+    own = [] if any(word.startswith("resume=") for word in settings) else [f"scene={scene}", *FAST]
+    command = [sys.executable, *(launcher if ranks > 1 else []), str(ROOT / "train.py"), *own, *settings]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        command, text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    )
+
+
+def said(process: subprocess.Popen) -> str:
+    out, errors = process.communicate(timeout=240)
+    return out + errors
+
+
+def check_equal(one: Path, other: Path, within: float = 1e-5) -> None:
+    one, other = load_gaussians(one / "edited.ply"), load_gaussians(other / "edited.ply")
+    assert len(one) == len(other) > 300  # densification made some
+    for name, value in one.tensors().items():
+        torch.testing.assert_close(other.tensors()[name], value, rtol=0, atol=within, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method, within", [("ssd", 1e-5), ("vsd", 1e-3)])  # its own AdamW enlarges rounding
+def test_two_ranks_of_one_view_are_one_of_two_views(method, within, tmp_path):
+    settings = [f"guidance={method}", "steps=30", "views_per_step=2", *GROWING]
+    alone = start(tmp_path, *settings, f"output_dir={tmp_path / 'one'}")
+    both = start(tmp_path, *settings, f"output_dir={tmp_path / 'two'}", ranks=2)
+    text = said(both)
+    assert alone.wait(240) == both.returncode == 0, text
+    assert text.count("edited ") == 1  # one of them speaks
+    check_equal(tmp_path / "one", tmp_path / "two", within)
+
+
+@pytest.mark.slow
+def test_a_killed_rank_ends_all_in_a_line_and_its_run_is_resumed(tmp_path):
+    settings = ["steps=40", "views_per_step=2", *GROWING, "checkpoint.every=1"]
+    alone = start(tmp_path, *settings, f"output_dir={tmp_path / 'one'}")
+    out = tmp_path / "two"
+    process = start(tmp_path, *settings, f"output_dir={out}", ranks=2)
+    until = time.monotonic() + 200
+    while not list(out.glob("**/checkpoint*")):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    children = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True
+    ).stdout.split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    text = said(process)
+    assert process.returncode != 0
+    own = [line for line in text.splitlines() if line.startswith(("stopped:", "error:"))]
+    assert len(own) == 1 and "resume=" in own[0], text
+    assert not (out / "edited.ply").exists()
+    resumed = start(tmp_path, f"resume={out}", ranks=2)
+    assert resumed.wait(240) == alone.wait(240) == 0, said(resumed)
+    check_equal(tmp_path / "one", out)
+
+
+@pytest.mark.slow
+def test_what_ranks_cannot_share_is_said_in_a_line(tmp_path):
+    process = start(tmp_path, "steps=3", "views_per_step=3", f"output_dir={tmp_path / 'out'}", ranks=2)
+    lines = [line for line in said(process).splitlines() if line.startswith("error:")]
+    assert lines == ["error: views_per_step=3 can't be shared out among 2 ranks; use views_per_step=4"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_world_that_nobody_started_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UserError, match="torchrun"), joined():
+        pass
+
+
+def test_ranks_share_out_views_and_noise():
+    z = torch.zeros(2, 4, 3, 3)
+    whole = ALONE.noise_like(torch.zeros(4, 4, 3, 3), torch.Generator().manual_seed(0))
+    parts = [Ranks(rank, 2).noise_like(z, torch.Generator().manual_seed(0)) for rank in (0, 1)]
+    assert torch.equal(torch.cat(parts), whole)
+    assert [Ranks(rank, 2).part(4) for rank in (0, 1)] == [slice(0, 2), slice(2, 4)]
