@@ -45,7 +45,11 @@ class Evaluation:
 
 def write_results(evaluation: Evaluation) -> str:
     """Write results.json and results.md of the runs that are finished; returns the latter's text."""
-    rows = [run.row() for run in evaluation.runs if run.finished]
+    rows = [
+        run.row() | {"folder": os.path.relpath(run.folder, evaluation.folder)}
+        for run in evaluation.runs
+        if run.finished
+    ]
     if evaluation.chosen is None and is_judge(evaluation.runs[0].config["metrics"]["clip"]):
         rows = without_unjudged(rows, evaluation.cfg.unjudged)
     present = [c for c in COLUMNS if any(row.get(c) is not None for row in rows)]

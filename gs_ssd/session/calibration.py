@@ -101,7 +101,7 @@ def rivals() -> Iterator[Row]:
     yield Row(why, few | {"guidance.every": 5}, **own, canvas="scene", method="in2n")
     yield Row(why, few, **own, canvas="scene", method="gs_editor")
     why = "it has no picture to look at, so that a level of 1 would forget the source: inversion keeps it"
-    once = {"guidance.editor": "ddim_inversion", "guidance.every": 200, "guidance.rounds": [0.9]}
+    once = {"guidance.editor": "ddim_inversion", "guidance.rounds": [0.9], "guidance.moves": 40}
     yield Row(why, once, **own, canvas="scene", method="dge")
 
 
