@@ -58,9 +58,15 @@ def _study(argv: Sequence[str], cfg: DictConfig) -> int:
 
     others = [a for a in argv if not a.startswith(("study=", "choices="))]
     if others:
-        raise UserError(f"{others[0]} is of no use with study=, which takes a table's folder and choices= alone")
+        raise UserError(
+            f"{others[0]} is of no use with study=, which takes a table's folder and choices= alone"
+        )
     choices = cfg.choices
     from gs_ssd.evaluation.study import study
 
-    print(study(cfg.study, None if choices is None else [choices] if isinstance(choices, str) else list(choices)))
+    print(
+        study(
+            cfg.study, None if choices is None else [choices] if isinstance(choices, str) else list(choices)
+        )
+    )
     return 0

@@ -55,7 +55,7 @@ def read_results(folder: Path) -> dict[str, Any]:
         places = [row["folder"] for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{folder} is no folder of a table of this version ({path.name} is missing or unread); run gs-ssd evaluate first"
+            f"{folder} is no folder of a table of this version ({path.name}); run gs-ssd evaluate first"
         ) from error
     if len({row["variant"] for row in rows}) < 2:
         raise UserError(f"{folder}: {len(places)} run(s) of one variant; a study compares two at least")
@@ -151,7 +151,9 @@ def read_choices(files: Sequence[str], table: str) -> list[dict[str, Any]]:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is no file of choices that a study's page downloads") from error
         if content.get("table") != table:
-            raise UserError(f"{path} is a study file of another table ({content.get('table')}, this is {table})")
+            raise UserError(
+                f"{path} is a study file of another table ({content.get('table')}, this is {table})"
+            )
         if not own or not whole:
             raise UserError(f"{path} holds no whole answers; download it again when the pairs are judged")
         answers += own

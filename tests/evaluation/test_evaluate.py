@@ -663,3 +663,20 @@ def test_bad_captures(tmp_path):
     )
     with pytest.raises(UserError, match="face: holds no splat"):
         cases(composed(["experiment=table1", f"data={tmp_path}"]))
+
+
+def test_a_method_that_needs_a_mask_refuses_a_capture_without_one(captures):
+    def found(capture: dict, *arguments: str):
+        cfg = composed([f"data={captures}", "experiment=table1", *arguments])
+        return cases(OmegaConf.merge(cfg, {"captures": [capture]}))
+
+    bear = {"scene": "bear", "prompt": "panda", "source": "a bear", "target": "a panda"}
+    with pytest.raises(
+        UserError, match="gs_editor edits inside a mask, and the capture bear, panda has none"
+    ):
+        found(bear)
+    assert len(found(bear, "guidance=[ssd,in2n]")) == 1
+    assert len(found(bear | {"settings": ["mask=text", "mask.words=the bear"]})) == 1
+    (captures / "bear" / "mask.npy").touch()
+    assert len(found(bear | {"mask": "mask.npy"})) == 1
+    (captures / "bear" / "mask.npy").unlink()
