@@ -178,10 +178,19 @@ def _check_numbers(settings: DictConfig, path: str) -> None:
         raise UserError(f"{path}._target_={settings._target_}: there is nothing of this name") from error
     for name in map(str, settings):
         value = settings[name]
-        if isinstance(value, DictConfig) and "_target_" in value:
-            _check_numbers(value, f"{path}.{name}")
+        if isinstance(value, DictConfig):
+            _check_parts(value, f"{path}.{name}")
         elif name in declared:
             _check_number(f"{path}.{name}", value, declared[name].annotation)
+
+
+def _check_parts(settings: DictConfig, path: str) -> None:
+    """Check a component of a component, or several by names, such as the masks that one is made of."""
+    if "_target_" in settings:
+        return _check_numbers(settings, path)
+    for name in map(str, settings):
+        if isinstance(settings[name], DictConfig):
+            _check_parts(settings[name], f"{path}.{name}")
 
 
 def _check_number(name: str, value: Any, kind: Any) -> None:

@@ -7,6 +7,7 @@ The short forms a user would guess:
     scene=outputs/.../<time> the edited scene of an earlier run, with what that run knew of it
     prompt.target="..."      prompt=custom prompt.target="..."
     diffusion=my/folder      diffusion=folder diffusion.path=my/folder
+    mask=hair.npy            mask=file mask.path=hair.npy, and other masks (gs_ssd.session.selections)
     diffusion=auto           Stable Diffusion 2.1-base on CUDA, the embedded prior otherwise
     preset=quick             the settings in configs/presets/quick.yaml, before what is typed; `official` is the paper's
 
@@ -27,6 +28,7 @@ import yaml
 from gs_ssd.assets import CONFIGS
 from gs_ssd.errors import UserError
 from gs_ssd.results.earlier import scene_settings
+from gs_ssd.session.selections import spelled_out
 
 GROUPS = ("scene", "prompt", "diffusion", "guidance", "timesteps", "noise", "render", "mask", "preset")
 
@@ -40,10 +42,9 @@ TEXTS = (
     "prompt.target",
     "prompt.negative",
     "diffusion.path",
-    "mask.path",
-    "mask.words",
     "output_dir",
 )
+MASK_TEXTS = re.compile(r"mask\.(.*\.)?(path|words|model)")
 # What Hydra reads as nothing, a truth, a number, a list or a mapping.
 NO_NAME = re.compile(r"(null|true|false|nan|inf|[-+]?\.?\d[\d._e+-]*|[\[{].*)?", re.IGNORECASE)
 
@@ -78,10 +79,10 @@ def expand(overrides: Sequence[str], *, cuda: bool) -> list[str]:
     """
     expanded: list[str] = []
     known: list[str] = []  # of an earlier run's scene
-    for override in overrides:
+    for override in spelled_out(overrides):
         key, equals, value = override.partition("=")
         _check_form(override, key, equals)
-        if equals and key in TEXTS:
+        if equals and (key in TEXTS or MASK_TEXTS.fullmatch(key)):
             override = f"{key}={quoted(value)}" if value not in ("null", "") else override
         if equals and key == "scene" and value not in options("scene") and _is_path(value):
             override = f"scene.path={quoted(value)}"

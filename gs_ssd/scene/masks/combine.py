@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from scipy.spatial import cKDTree
@@ -15,38 +15,39 @@ from gs_ssd.scene.masks.mask import Mask, MaskContext
 
 
 class Combined(Mask):
-    """Several masks as one."""
+    """Several masks as one: a list of them, or a mapping by names of their own."""
 
     hint = "look at each of its masks alone"
 
-    def __init__(self, masks: Sequence[Mask]) -> None:
-        self.masks = list(masks)
-        if not self.masks:
+    def __init__(self, of: Sequence[Mask] | Mapping[str, Mask] | Mask) -> None:
+        masks = of.values() if isinstance(of, Mapping) else [of] if isinstance(of, Mask) else of
+        self.of = list(masks)
+        if not self.of:
             raise UserError(f"mask={type(self).__name__.lower()} needs at least one mask")
 
     def _all(self, gaussians: Gaussians, context: MaskContext) -> Tensor:
-        return torch.stack([mask.find(gaussians, context) for mask in self.masks])
+        return torch.stack([mask.find(gaussians, context) for mask in self.of])
 
     def __str__(self) -> str:
-        return f"{type(self).__name__.lower()} of {', '.join(map(str, self.masks))}"
+        return f"{type(self).__name__.lower()} of {', '.join(map(str, self.of))}"
 
 
 class Union(Combined):
-    """In any of `masks`."""
+    """In any of the masks `of`."""
 
     def find(self, gaussians: Gaussians, context: MaskContext) -> Tensor:
         return self._all(gaussians, context).any(dim=0)
 
 
 class Intersection(Combined):
-    """In all of `masks`."""
+    """In all of the masks `of`."""
 
     def find(self, gaussians: Gaussians, context: MaskContext) -> Tensor:
         return self._all(gaussians, context).all(dim=0)
 
 
 class Difference(Combined):
-    """In the first of `masks` and in none of the others."""
+    """In the first of the masks `of` and in none of the others."""
 
     def find(self, gaussians: Gaussians, context: MaskContext) -> Tensor:
         first, *others = self._all(gaussians, context)
@@ -54,34 +55,40 @@ class Difference(Combined):
 
 
 class Invert(Mask):
-    """All but `mask`."""
+    """All but the mask `of`."""
 
-    def __init__(self, mask: Mask) -> None:
-        self.mask = mask
+    hint = "look at the mask that it is made of"
+
+    def __init__(self, of: Mask) -> None:
+        self.of = of
 
     def find(self, gaussians: Gaussians, context: MaskContext) -> Tensor:
-        return ~self.mask.find(gaussians, context)
+        return ~self.of.find(gaussians, context)
 
 
 class Grow(Mask):
-    """`mask`, and what lies within `distance` (world units) of one of its Gaussians."""
+    """The mask `of`, and what lies within `distance` (world units) of one of its Gaussians."""
 
-    def __init__(self, mask: Mask, distance: float) -> None:
-        self.mask, self.distance = mask, number("mask.distance", distance, least=0)
+    hint = "look at the mask that it is made of, or change mask.distance"
+
+    def __init__(self, of: Mask, distance: float) -> None:
+        self.of, self.distance = of, number("mask.distance", distance, least=0)
 
     def find(self, gaussians: Gaussians, context: MaskContext) -> Tensor:
-        chosen = self.mask.find(gaussians, context)
+        chosen = self.of.find(gaussians, context)
         return chosen | near(gaussians, chosen, self.distance)
 
 
 class Shrink(Mask):
-    """`mask` without what lies within `distance` (world units) of a Gaussian outside it."""
+    """The mask `of` without what lies within `distance` (world units) of a Gaussian outside it."""
 
-    def __init__(self, mask: Mask, distance: float) -> None:
-        self.mask, self.distance = mask, number("mask.distance", distance, least=0)
+    hint = "look at the mask that it is made of, or change mask.distance"
+
+    def __init__(self, of: Mask, distance: float) -> None:
+        self.of, self.distance = of, number("mask.distance", distance, least=0)
 
     def find(self, gaussians: Gaussians, context: MaskContext) -> Tensor:
-        chosen = self.mask.find(gaussians, context)
+        chosen = self.of.find(gaussians, context)
         return chosen & ~near(gaussians, ~chosen, self.distance)
 
 

@@ -27,4 +27,5 @@ def test_every_choice_fits_its_class(path):
 
 def test_the_choices_are_there():
     wanted = {"all", "box", "file", "flood", "halfspace", "parts", "pictures", "prior", "sphere", "text"}
-    assert {path.stem for path in FILES} == wanted
+    combined = {"union", "intersection", "difference", "invert", "grow", "shrink"}
+    assert {path.stem for path in FILES} == wanted | combined
