@@ -54,7 +54,7 @@ def _in_2d(
     cfg: DictConfig, compared: Mapping[str, Sequence[str]], common: Sequence[str], folder: Path
 ) -> Evaluation:
     chosen = pictures(cfg, compared, common)
-    runs = plan_pictures(chosen, compared, common, folder=folder, seeds=cfg.seeds)
+    runs = plan_pictures(chosen, compared, common, folder=folder, seeds=cfg.seeds, shares=cfg.budgets)
     return Evaluation(cfg, runs, folder, dict.fromkeys(compared, 1.0), chosen=chosen)
 
 
@@ -72,6 +72,7 @@ def _in_3d(
         folder=folder,
         seeds=cfg.seeds,
         measured=measured(cfg),
+        shares=cfg.budgets,
     )
     return Evaluation(cfg, runs, folder, rates, trials)
 

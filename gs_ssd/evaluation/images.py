@@ -94,8 +94,9 @@ def plan_pictures(
     *,
     folder: Path,
     seeds: Sequence[int] | None = None,
+    shares: Sequence[float] = (1.0,),
 ) -> list[Run]:
-    """Every variant and seed on every picture."""
+    """Every variant, seed and share of the steps on every picture."""
     runs = []
     for variant, config in configs(compared, common).items():
         for item in chosen.items:
@@ -103,7 +104,7 @@ def plan_pictures(
             prompt = config["prompt"] | {"name": item.key, "source": item.source, "target": item.target}
             own = config | {"image": str(item.image), "prompt": prompt}
             place = folder / "runs" / file_name(variant)
-            runs += seeded(variant, 1.0, case, own, place, seeds, chosen.measured)
+            runs += seeded(variant, 1.0, case, own, place, seeds, chosen.measured, shares)
     return runs
 
 

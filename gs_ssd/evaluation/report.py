@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gs_ssd.assets import DATA
 from gs_ssd.evaluation import pie_report, truths
+from gs_ssd.evaluation.budgets import budget_tables
 from gs_ssd.evaluation.images import Pictures
 from gs_ssd.evaluation.pie_metrics import COLUMNS as PIE_COLUMNS
 from gs_ssd.evaluation.runs import Run
@@ -52,6 +53,7 @@ def write_results(evaluation: Evaluation) -> str:
     ]
     if evaluation.chosen is None and is_judge(evaluation.runs[0].config["metrics"]["clip"]):
         rows = without_unjudged(rows, evaluation.cfg.unjudged)
+    every, rows = rows, [row for row in rows if row["share"] == 1]
     present = [c for c in COLUMNS if any(row.get(c) is not None for row in rows)]
     means, differences = by_variant(rows, present)
     content = {
@@ -63,7 +65,7 @@ def write_results(evaluation: Evaluation) -> str:
         "differences": differences,
     }
     if evaluation.chosen is None:
-        text = markdown(evaluation, rows)
+        text = markdown(evaluation, rows, every)
     else:
         own = {v: [row for row in rows if row["variant"] == v] for v in means}
         content |= {
@@ -72,7 +74,8 @@ def write_results(evaluation: Evaluation) -> str:
             "by_category": {v: pie_report.by_category(some) for v, some in own.items()},
         }
         text = _pictures_report(evaluation.chosen, evaluation.runs, rows)
-    write_json(content | {"rows": rows}, evaluation.folder / "results.json")
+        text += "\n".join(budget_tables(every, present))
+    write_json(content | {"rows": every}, evaluation.folder / "results.json")
     with atomic_path(evaluation.folder / "results.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     return text
@@ -88,8 +91,8 @@ def _pictures_report(chosen: Pictures, runs: Sequence[Run], rows: list[dict[str,
     return pie_report.markdown(rows, data=data, notes=notes)
 
 
-def markdown(evaluation: Evaluation, rows: list[dict[str, Any]]) -> str:
-    """The text of a 3D evaluation."""
+def markdown(evaluation: Evaluation, rows: list[dict[str, Any]], every: Sequence[dict[str, Any]] = ()) -> str:
+    """The text of a 3D evaluation; `every` are the rows with those of fewer steps."""
     cfg, trials, variants = evaluation.cfg, evaluation.trials, list(evaluation.rates)
     config = evaluation.runs[0].config
     judged = is_judge(config["metrics"]["clip"])
@@ -100,6 +103,7 @@ def markdown(evaluation: Evaluation, rows: list[dict[str, Any]]) -> str:
     lines += ["", "± is the standard error over the scenes and prompts (of one alone: over its seeds)."]
     if differences := difference_table(rows, columns, variants, judged=judged):
         lines += ["", "Paired differences, edit by edit:", "", *differences]
+    lines += budget_tables(every, columns, judged=judged)
     if cfg.published:
         lines += ["", cfg.published.note, "", *table(cfg.published.headings, cfg.published.rows)]
     if cfg.targets:

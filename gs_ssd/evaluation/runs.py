@@ -51,7 +51,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Run:
-    """One edit; `config` is that of the front door, resolved, `measured` how it is measured besides."""
+    """One edit.
+
+    Attributes:
+        config: that of the front door, resolved.
+        measured: how it is measured besides.
+        share: of the variant's own number of steps, which `config` has.
+    """
 
     variant: str
     rate: float
@@ -59,6 +65,7 @@ class Run:
     seed: int
     config: dict[str, Any]
     measured: Mapping[str, Any] = field(default_factory=dict)
+    share: float = 1.0
 
     @property
     def folder(self) -> Path:
@@ -99,6 +106,8 @@ class Run:
             "scene": self.case.scene,
             "prompt": self.case.prompt,
             "diverged": finished["diverged"],
+            "share": self.share,
+            "steps": self.config["steps"],
         }
         item = self.case.picture
         if item is not None:
@@ -129,6 +138,7 @@ def plan(
     folder: Path,
     seeds: Sequence[int] | None = None,
     measured: Mapping[str, Any] | None = None,
+    shares: Sequence[float] = (1.0,),
 ) -> list[Run]:
     """Every variant with each of its `rates` and seeds on every case; `common` are settings of all runs.
 
@@ -138,6 +148,7 @@ def plan(
     Args:
         seeds: None: the settings' own.
         measured: what else decides a run's metrics.
+        shares: of every variant's own steps, a run each.
     """
     for variant, overrides in variants.items():
         if bad := [o for o in overrides if re.match(r"\+*(scene|prompt|preset)\b", o)]:
@@ -158,7 +169,7 @@ def plan(
                 place = folder / "runs" / file_name(variant) / f"rate_{rate:g}"
                 scaled = copy.deepcopy(config)
                 scaled["optimizer"]["rates"]["sh0"] *= rate
-                runs += seeded(variant, rate, case, scaled, place, seeds, measured or {})
+                runs += seeded(variant, rate, case, scaled, place, seeds, measured or {}, shares)
     return runs
 
 
@@ -170,14 +181,32 @@ def seeded(
     place: Path,
     seeds: Sequence[int] | None,
     measured: Mapping[str, Any],
+    shares: Sequence[float] = (1.0,),
 ) -> list[Run]:
-    """A run per seed, under `place`; that of the settings' own seed lies where a run without `seeds` does."""
+    """A run per seed and share of the steps, under `place`.
+
+    That of all steps and the settings' own seed lies where a run without `seeds` and `budgets` does.
+    """
     runs = []
-    for seed in seeds or [config["seed"]]:
-        there = place if seed == config["seed"] else place / f"seed_{seed}"
-        output = str(there / case.scene / file_name(case.prompt))
-        runs.append(Run(variant, rate, case, seed, {**config, "seed": seed, "output_dir": output}, measured))
+    for share in shares:
+        there = place if share == 1 else place / f"share_{share:g}"
+        scaled = shortened(config, share)
+        for seed in seeds or [config["seed"]]:
+            seat = there if seed == config["seed"] else there / f"seed_{seed}"
+            output = str(seat / case.scene / file_name(case.prompt))
+            own = {**scaled, "seed": seed, "output_dir": output}
+            runs.append(Run(variant, rate, case, seed, own, measured, share))
     return runs
+
+
+def shortened(config: Mapping[str, Any], share: float) -> dict[str, Any]:
+    """The settings with that share of their steps; densification that stops with the run still does."""
+    steps = max(round(config["steps"] * share), 1)
+    changed = {**config, "steps": steps}
+    densify = config.get("densify")
+    if densify and densify["stop"] == config["steps"]:
+        changed["densify"] = {**densify, "stop": steps}
+    return changed
 
 
 @lru_cache

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from gs_ssd.assets import CONFIGS
-from gs_ssd.checks import whole
+from gs_ssd.checks import number, whole
 from gs_ssd.errors import UserError
 from gs_ssd.session.shorthands import dotted_keys, explain, options
 
@@ -71,6 +71,13 @@ def check(cfg: DictConfig) -> None:
         raise UserError(f"rates={cfg.rates} must be numbers above 0, such as rates=[0.5,1,2]")
     if not isinstance(cfg.overrides, ListConfig) or not all(isinstance(o, str) for o in cfg.overrides):
         raise UserError(f"overrides={cfg.overrides} must be a list of settings, such as overrides=[steps=60]")
+    shares = cfg.budgets
+    if not isinstance(shares, ListConfig) or 1 not in shares or len(set(shares)) < len(shares):
+        raise UserError(
+            f"budgets={shares} must be a list of different shares with 1 in it, such as [0.25,0.5,1]"
+        )
+    for share in shares:
+        number("budgets", share, above=0, most=1)
     seeds = cfg.seeds
     if seeds is None:
         return

@@ -73,6 +73,8 @@ def shown_rows(results: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, di
     """Per scene and prompt the row of each variant; of several seeds the first."""
     cases: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for row in results["rows"]:
+        if row["share"] < 1:
+            continue
         cases.setdefault((row["scene"], row["prompt"]), {}).setdefault(row["variant"], row)
     return cases
 

@@ -31,7 +31,15 @@ def folder(tmp_path) -> Path:
         (place / "run.json").write_text(json.dumps({"config": config}))
         where = str(place.relative_to(tmp_path / "table"))
         rows.append(
-            {"variant": variant, "scene": key, "prompt": "p", "seed": 0, "rate": 1.0, "folder": where}
+            {
+                "variant": variant,
+                "scene": key,
+                "prompt": "p",
+                "seed": 0,
+                "rate": 1.0,
+                "share": 1.0,
+                "folder": where,
+            }
         )
     (tmp_path / "table" / "results.json").write_text(json.dumps({"rows": rows, "experiment": {"title": "T"}}))
     return tmp_path / "table"
