@@ -79,6 +79,7 @@ def rows() -> Iterator[Row]:
     yield Row(why, {"guidance.w_id": 0.0}, canvas="image", method="ssd_ip2p")
 
     yield from moves()
+    yield from rivals()
     yield from generation()
 
 
@@ -132,8 +133,6 @@ def moves() -> Iterator[Row]:
     settings = {f"optimizer.rates.{name}": value for name, value in rates.items()}
     grown = {"densify.percent": 0.2, "densify.max_size": 0.05, "anchors": None}
     yield Row("a ball has nothing to hold and must grow a shape", settings | grown, canvas="blob")
-
-    yield from rivals()
 
 
 def generation() -> Iterator[Row]:
