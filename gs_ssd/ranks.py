@@ -8,6 +8,7 @@ process with all the views would. One rank alone computes what it did without th
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,6 +146,8 @@ def joined() -> Iterator[Ranks]:
             raise UserError(f"{here.item():.0f} ranks are here, {promised} were promised; start them anew")
         yield ranks
     finally:
+        # gloo's thread drops its last tensor through Python, and aborts the process if that is gone by then
+        time.sleep(0.2)
         torch.distributed.destroy_process_group()
 
 

@@ -34,7 +34,9 @@ def run(cfg: DictConfig, signals: Signals) -> int:
     from gs_ssd.ranks import joined
     from gs_ssd.results.folder import check_inputs, make_output_dir
     from gs_ssd.session.config import scene_edit
+    from gs_ssd.session.edit import SceneEdit  # noqa: F401  loads pycolmap
 
+    signals.take_back()
     inputs = (cfg.scene.path, cfg.scene.cameras)
     check_inputs(cfg.output_dir, inputs)  # before a prior is loaded
     with joined() as ranks:
@@ -72,7 +74,9 @@ def resume(path: str, typed: list[str], cfg: DictConfig, signals: Signals) -> in
     from gs_ssd.ranks import joined
     from gs_ssd.session.checkpoints import checkpoint_path, load_checkpoint
     from gs_ssd.session.config import recalled, scene_edit
+    from gs_ssd.session.edit import SceneEdit  # noqa: F401  loads pycolmap
 
+    signals.take_back()
     others = [argument for argument in typed if not argument.startswith("resume=")]
     if others:
         raise UserError(f"{others[0]}: a resumed run keeps its own settings; give resume= alone")

@@ -65,7 +65,8 @@ def test_two_ranks_of_one_view_are_one_of_two_views(method, within, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_rank_ends_all_in_a_line_and_its_run_is_resumed(tmp_path):
+@pytest.mark.parametrize("victim", [0, -1])  # the one that writes, the one that doesn't
+def test_a_killed_rank_ends_all_in_a_line_and_its_run_is_resumed(victim, tmp_path):
     settings = ["steps=40", "views_per_step=2", *GROWING, "checkpoint.every=1"]
     alone = start(tmp_path, *settings, f"output_dir={tmp_path / 'one'}")
     out = tmp_path / "two"
@@ -77,7 +78,7 @@ def test_a_killed_rank_ends_all_in_a_line_and_its_run_is_resumed(tmp_path):
     children = subprocess.run(
         ["pgrep", "-P", str(process.pid)], capture_output=True, text=True
     ).stdout.split()
-    os.kill(int(children[-1]), signal.SIGKILL)
+    os.kill(int(children[victim]), signal.SIGKILL)
     text = said(process)
     assert process.returncode != 0
     own = [line for line in text.splitlines() if line.startswith(("stopped:", "error:"))]

@@ -99,3 +99,25 @@ def test_commands_answer_what_is_mistyped(capsys):
         assert main(typed) == 2
         lines = capsys.readouterr().err.strip().splitlines()
         assert len(lines) == 1 and message in lines[0]
+
+
+TERMINATED = """
+import os, signal
+from gs_ssd.cli.signals import Interrupted, Signals
+with Signals() as signals:
+    from gs_ssd.session.edit import SceneEdit  # loads pycolmap, whose own handler ends the process
+    signals.take_back()
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.getpid()
+    except Interrupted:
+        print("caught")
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_is_ours_after_the_readers_are_loaded():
+    done = subprocess.run(
+        [sys.executable, "-c", TERMINATED], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    assert done.stdout == "caught\n" and not done.stderr, done.stderr
