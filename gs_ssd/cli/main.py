@@ -11,6 +11,7 @@ from gs_ssd import __version__
 
 COMMANDS = {
     "edit": "edit a scene with a sentence",
+    "studio": "edit in the browser",
     "image": "edit a picture with a sentence",
     "generate": "make a picture from a sentence",
     "evaluate": "run scenes × prompts × methods and put their metrics side by side",

@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,6 +31,7 @@ from gs_ssd.session.shorthands import as_overrides, chosen, dotted_keys, expand,
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from gs_ssd.diffusion.prior import DiffusionPrior
     from gs_ssd.ranks import Ranks
@@ -268,17 +270,13 @@ def measures_of(cfg: DictConfig) -> Measures:
     for name in among or ():
         if name not in known:
             raise UserError(f"metrics.among: no prompt is called {name!r}; there are: {', '.join(known)}")
-    targets = []
-    for name in among or known:
-        prompt = OmegaConf.load(CONFIGS / "prompt" / f"{name}.yaml")
-        said_of_any_scene = OmegaConf.to_container(prompt)["source"] == "${scene.prompt}"
-        if among is None and not said_of_any_scene:
-            continue  # the published prompts each speak of a scene of their own
-        if not OmegaConf.is_missing(prompt, "target"):
-            targets.append(OmegaConf.create({"scene": cfg.scene, "prompt": prompt}).prompt.target)
+    targets = targets_of(cfg)
+    if among is None:
+        # The published prompts each speak of a scene of their own.
+        targets = {name: targets[name] for name in targets if said_of_any_scene(name)}
     return Measures(
         **{name: cfg.metrics[name] for name in ("clip", "views", "size", "lpips", "compat")},
-        candidates=targets,
+        candidates=[targets[name] for name in among or targets if name in targets],
         keep=list(cfg.prompt.get("keep") or ()),
         seed=cfg.seed,
     )
@@ -292,11 +290,17 @@ def videos_of(cfg: DictConfig, scene: Scene) -> Videos:
 
 
 def scene_edit(
-    cfg: DictConfig, load: Callable[[], DiffusionPrior] | None = None, ranks: Ranks | None = None
+    cfg: DictConfig,
+    load: Callable[[], DiffusionPrior] | None = None,
+    ranks: Ranks | None = None,
+    scene: Scene | None = None,
 ) -> SceneEdit:
-    """The edit of a scene that the settings describe, by `ranks`, where there are several.
+    """The edit of a scene that the settings describe.
 
-    By the prior that `load` returns, where the settings' is kept.
+    Args:
+        load: returns the prior, where one like the settings' is kept.
+        ranks: the processes that share the edit, where there are several.
+        scene: is edited in place of the settings' scene, what may change of it included.
     """
     import torch
 
@@ -312,7 +316,7 @@ def scene_edit(
     parts |= {"densifier": build(cfg, "densify"), "rates": build(cfg, "optimizer.rates")}
     measures = measures_of(cfg)  # checked before any work is done
     generator = torch.Generator().manual_seed(cfg.seed)
-    scene = scene_of(cfg, generator)
+    scene = scene_of(cfg, generator) if scene is None else scene
     measures.cameras(scene)  # are there enough? Found out before the edit
     videos_of(cfg, scene)  # checked before a prior is loaded
     if device.type == "cuda":
@@ -342,6 +346,73 @@ def scene_edit(
         generator=generator,
         ranks=ranks or ALONE,
     )
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A scene that settings open, what it shows in words (None: nobody said) and the ready-made targets for it."""
+
+    scene: Scene
+    words: str | None
+    targets: dict[str, str]
+
+
+def opened(overrides: Sequence[str]) -> Opened:
+    """What overrides such as "scene=my.ply" and "scene.up=-y" open; raises UserError for a scene made from nothing."""
+    import torch
+
+    cfg = compose([*overrides, "prompt.source=a scene", "prompt.target=another scene"])
+    if cfg.scene.path is None:
+        raise UserError(f"scene={cfg.scene.name} is made from nothing, so there is nothing to open; give a file")
+    return Opened(scene_of(cfg, torch.Generator()), cfg.scene.prompt, targets_of(cfg))
+
+
+def targets_of(cfg: DictConfig) -> dict[str, str]:
+    """The targets of the ready-made prompts by name, for the scene of the settings."""
+    from gs_ssd.session.shorthands import options
+
+    targets = {}
+    for name in options("prompt"):
+        prompt = OmegaConf.load(CONFIGS / "prompt" / f"{name}.yaml")
+        if not OmegaConf.is_missing(prompt, "target"):
+            targets[name] = OmegaConf.create({"scene": cfg.scene, "prompt": prompt}).prompt.target
+    return targets
+
+
+def said_of_any_scene(name: str) -> bool:
+    """Whether the ready-made prompt `name` takes its source from the scene."""
+    prompt = OmegaConf.to_container(OmegaConf.load(CONFIGS / "prompt" / f"{name}.yaml"))
+    return isinstance(prompt, dict) and prompt["source"] == "${scene.prompt}"
+
+
+class Loaded:
+    """The prior that was used last, kept for the next edit: `loaded(cfg)` returns the one that the settings name.
+
+    Args:
+        load: returns the prior in place of the settings' own.
+    """
+
+    def __init__(self, load: Callable[[], DiffusionPrior] | None = None) -> None:
+        self._load = load
+        self._key: str | None = None
+        self._prior: DiffusionPrior | None = None
+
+    def __call__(self, cfg: DictConfig) -> DiffusionPrior:
+        key = json.dumps([resolved(cfg)["diffusion"], str(cfg.device)], default=str)
+        if self._prior is None or key != self._key:
+            self._prior = None  # before another one is loaded: two may not fit
+            self._prior = self._load() if self._load else build(cfg, "diffusion", device=pick_device(cfg.device))
+            self._key = key
+        return self._prior
+
+
+def view_edit(cfg: DictConfig, rgb: Tensor, prior: DiffusionPrior, *, steps: int) -> ImageEdit:
+    """The edit of a picture `rgb` [1, H, W, 3] of the scene by a scene's settings: same prompts, prior and seed."""
+    from gs_ssd.session.image import ImageEdit
+    from gs_ssd.session.prompts import Prompts
+
+    prompts = Prompts(cfg.prompt.source or "", cfg.prompt.target, cfg.prompt.negative)
+    return ImageEdit(rgb, prompts, prior=prior, num_steps=steps, seed=cfg.seed)
 
 
 def image_edit(cfg: DictConfig, prior: DiffusionPrior | None = None) -> ImageEdit:

@@ -1,0 +1,34 @@
+"""What every panel is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gs_ssd.studio.workspace import Status
+
+if TYPE_CHECKING:
+    from gs_ssd.studio.page import Page
+
+
+class Panel:
+    """Controls, made where it is made (inside a tab, or at the top)."""
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.workspace, self.gui = page, page.workspace, page.gui
+        self.build()
+
+    def build(self) -> None:
+        """Make the controls."""
+
+    def refresh(self, status: Status) -> None:
+        """Show the workspace's status; called a few times a second."""
+
+    def opened(self) -> None:
+        """Another scene is there."""
+
+
+def put(handle: Any, **values: Any) -> None:
+    """Set what differs: every assignment is a message to every browser."""
+    for name, value in values.items():
+        if getattr(handle, name) != value:
+            setattr(handle, name, value)

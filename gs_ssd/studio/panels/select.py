@@ -1,0 +1,238 @@
+"""What may change: regions with gizmos, clicks and strokes, parts, the prior, words, files; and how they combine."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import viser
+
+from gs_ssd.errors import UserError
+from gs_ssd.scene.masks import Flood, Mask, Prior, Sphere, Text
+from gs_ssd.scene.parts import PARTS
+from gs_ssd.studio.panels.panel import Panel, put
+from gs_ssd.studio.selection import turned_box
+from gs_ssd.studio.uploads import forget, saved
+from gs_ssd.studio.workspace import Status
+
+TOOLS = ("Sphere", "Box", "Click: same colour", "Click: brush", "Parts", "Prior", "Words", "File")
+MODES = ("Replace", "Add", "Subtract", "Intersect")
+_FILES = (".npy", ".pt", ".pth", ".ply")
+
+
+class SelectPanel(Panel):
+    def build(self) -> None:
+        gui, call, workspace = self.gui, self.page.call, self.workspace
+        self._tool = gui.add_dropdown("Tool", TOOLS, initial_value=TOOLS[0])
+        self._tool.on_update(call(lambda event: self._chosen()))
+        self._mode = gui.add_button_group("The new part", MODES, hint="how it joins what is selected")
+        self._mode_now = gui.add_html("")
+        self._mode.on_click(call(lambda event: self._say_mode()))
+        self._radius = gui.add_slider("Radius", 0.01, 1.5, 0.01, 0.5, hint="shares of the object's radius")
+        self._sides = [gui.add_slider(f"Side {axis}", 0.02, 3.0, 0.02, 0.8) for axis in "xyz"]
+        self._colour = gui.add_slider("Colour", 0.01, 1.0, 0.01, 0.15, hint="how far the colour may differ")
+        self._reach = gui.add_slider(
+            "Reach", 0.0, 0.2, 0.002, 0.0, hint="largest gap, in object radii; 0 finds it"
+        )
+        self._parts = gui.add_dropdown("Part", PARTS, initial_value="hair")
+        self._words = gui.add_text("Words", "the hair")
+        self._model = gui.add_text(
+            "Model", "CIDAS/clipseg-rd64-refined", hint="CLIPSeg or SAM 3: name or folder"
+        )
+        self._about = gui.add_markdown("")
+        self._apply = gui.add_button("Select", icon=viser.Icon.LASSO)
+        self._apply.on_click(call(lambda event: self._apply_tool()))
+        self._file = gui.add_upload_button("Open a selection", icon=viser.Icon.UPLOAD)
+        self._file.on_upload(call(self._opened_file))
+        with gui.add_folder("All of it", expand_by_default=True):
+            whole = gui.add_button_group("Take", ("Everything", "Nothing", "Inverse"))
+            whole.on_click(call(lambda event: self._whole(whole.value)))
+            self._by = gui.add_slider("By", 0.005, 0.3, 0.005, 0.04, hint="shares of the object's radius")
+            resize = gui.add_button_group("Edge", ("Grow", "Shrink"))
+            resize.on_click(call(lambda event: self._resize(resize.value)))
+            steps = gui.add_button_group("Steps", ("Undo", "Redo"))
+            steps.on_click(
+                call(
+                    lambda event: {"Undo": workspace.undo_selection, "Redo": workspace.redo_selection}[
+                        steps.value
+                    ]()
+                )
+            )
+        self._gizmo: Any = None
+        self._shape: Any = None
+        self._lock = threading.Lock()
+        self._clicks = False
+        self._say_mode()
+        for handle in (self._radius, *self._sides):
+            handle.on_update(call(lambda event: self._reshape()))
+        self._shown = False
+
+    # Which controls belong to a tool
+
+    def _chosen(self) -> None:
+        tool = self._tool.value
+        put(self._radius, visible=tool in ("Sphere", "Click: brush"))
+        for side in self._sides:
+            put(side, visible=tool == "Box")
+        put(self._colour, visible=tool == "Click: same colour")
+        put(self._reach, visible=tool == "Click: same colour")
+        put(self._parts, visible=tool == "Parts")
+        put(self._words, visible=tool == "Words")
+        put(self._model, visible=tool == "Words")
+        put(self._file, visible=tool == "File")
+        put(self._apply, visible=tool in ("Sphere", "Box", "Parts", "Prior", "Words"))
+        put(self._about, content=ABOUT[tool])
+        self._region(tool)
+        self._listen(tool.startswith("Click"))
+        if not self._shown:
+            self._shown = True
+            return
+        self.page.progress.tint()
+
+    def _say_mode(self) -> None:
+        put(
+            self._mode_now,
+            content=f'<div style="padding:0 1em 0.3em;font-size:0.8em;color:#777">now: {self._mode.value.lower()}</div>',
+        )
+
+    @property
+    def mode(self) -> str:
+        return self._mode.value.lower()
+
+    # Regions
+
+    def _region(self, tool: str) -> None:
+        """The gizmo of a region in the scene, or none."""
+        with self._lock:
+            for handle in (self._shape, self._gizmo):
+                if handle is not None:
+                    handle.remove()
+            self._gizmo = self._shape = None
+            if tool not in ("Sphere", "Box"):
+                return
+            frame, scene = self.workspace.scene.frame, self.page.studio.viser.scene
+            self._gizmo = scene.add_transform_controls(
+                "/region",
+                scale=0.7 * frame.radius,
+                position=frame.center.numpy(),
+                disable_rotations=tool == "Sphere",
+                depth_test=False,
+                visible=self._shown,
+            )
+        self._reshape()
+
+    def _reshape(self) -> None:
+        with self._lock:
+            if self._gizmo is None:
+                return
+            radius, scene = self.workspace.scene.frame.radius, self.page.studio.viser.scene
+            look = {"color": (255, 140, 0), "wireframe": True, "opacity": 0.5}
+            if self._tool.value == "Sphere":
+                self._shape = scene.add_icosphere(
+                    "/region/shape", radius=self._radius.value * radius, subdivisions=2, **look
+                )
+            else:
+                sides = tuple(side.value * radius for side in self._sides)
+                self._shape = scene.add_box("/region/shape", dimensions=sides, **look)
+
+    def _mask(self) -> Mask:
+        """The mask that the controls describe."""
+        tool, radius = self._tool.value, self.workspace.scene.frame.radius
+        if tool == "Sphere":
+            return Sphere(tuple(self._gizmo.position), self._radius.value * radius)
+        if tool == "Box":
+            sides = [side.value * radius for side in self._sides]
+            return turned_box(self._gizmo.position, sides, self._gizmo.wxyz)
+        return Text(self._words.value, model=self._model.value)
+
+    def _apply_tool(self) -> None:
+        if self._tool.value == "Prior":
+            self.workspace.select_by_prior(Prior(), self.page.edit.settings(), self.mode)
+        elif self._tool.value == "Parts":
+            self.workspace.select_part(self._parts.value, self.mode)
+        else:
+            self.workspace.select(self._mask(), self.mode)
+        self.page.progress.tint()
+
+    # Clicks
+
+    def _listen(self, on: bool) -> None:
+        scene = self.page.studio.viser.scene
+        if on and not self._clicks:
+            scene.on_click()(self.page.call(self._clicked))
+            scene.on_rect_select(modifier="shift")(self.page.call(self._drawn))
+        elif not on and self._clicks:
+            scene.remove_click_callback()
+            scene.remove_rect_select_callback()
+        self._clicks = on
+
+    def _clicked(self, event: Any) -> None:
+        camera = self._camera(event.client_id)
+        point = self.workspace.point_at(camera, *event.screen_pos)
+        radius = self.workspace.scene.frame.radius
+        if self._tool.value == "Click: brush":
+            mask: Mask = Sphere(point, self._radius.value * radius)
+        else:
+            mask = Flood(point=point, distance=self._reach.value * radius or None, colour=self._colour.value)
+        self.workspace.select(mask, self.mode)
+        self.page.progress.tint()
+
+    def _drawn(self, event: Any) -> None:
+        camera = self._camera(event.client_id)
+        self.workspace.select_rectangle(camera, event.screen_min, event.screen_max, self.mode)
+        self.page.progress.tint()
+
+    def _camera(self, client_id: int) -> Any:
+        camera = self.page.studio.camera(client_id)
+        if camera is None:
+            raise UserError("the view is not known yet; turn it a little and try again")
+        return camera
+
+    # The rest
+
+    def _whole(self, what: str) -> None:
+        workspace = self.workspace
+        {
+            "Everything": workspace.select_everything,
+            "Nothing": workspace.select_nothing,
+            "Inverse": workspace.invert_selection,
+        }[what]()
+        self.page.progress.tint()
+
+    def _resize(self, what: str) -> None:
+        change = self.workspace.grow_selection if what == "Grow" else self.workspace.shrink_selection
+        change(self._by.value)
+        self.page.progress.tint()
+
+    def _opened_file(self, event: Any) -> None:
+        file = self._file.value
+        path = saved(self.workspace.session, file.name, file.content, _FILES)
+        forget(self._file)
+        self.workspace.select_file(path, self.mode)
+        self.page.progress.tint()
+
+    def opened(self) -> None:
+        self._shown = False
+        put(self._tool, options=tuple(t for t in TOOLS if t != "Parts" or self.workspace.has_parts))
+        self._chosen()
+
+    def refresh(self, status: Status) -> None:
+        put(self._apply, disabled=bool(status.busy))
+        if self._gizmo is not None:
+            put(self._gizmo, visible=self._shown and not status.running)
+
+    def forget(self, client_id: int) -> None:
+        """A browser is gone."""
+
+
+ABOUT = {
+    "Sphere": "Move the sphere with its arrows, then press Select.",
+    "Box": "Move and turn the box, then press Select.",
+    "Click: same colour": "Click on the object: its neighbours of the same colour are taken. Shift and drag draws a "
+    "rectangle.",
+    "Click: brush": "Click on the object: everything within the radius is taken. Shift and drag draws a rectangle.",
+    "Parts": "The parts that the sample scenes know.",
+    "Prior": "Where the prior itself would change the picture for the prompts; takes seconds.",
+    "Words": "A segmentation model looks for the words; it is downloaded once.",
+    "File": "Indices or booleans (.npy, .pt), or a crop of this scene (.ply).",
+}

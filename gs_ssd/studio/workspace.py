@@ -1,0 +1,536 @@
+"""The studio without a page: a scene, a selection, edits one upon the other, and what can be done with them.
+
+Every control of the page is one call of a `Workspace`, and so is every test. Calls may come from any thread. What the
+user can mend raises UserError; what happens later, in the thread of an edit, is told by `messages`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gs_ssd.checks import choice
+from gs_ssd.diffusion.prior import DiffusionPrior
+from gs_ssd.errors import UserError
+from gs_ssd.results.folder import make_output_dir, slug
+from gs_ssd.scene.cameras import Cameras
+from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.scene.masks import File, Mask, Parts
+from gs_ssd.scene.scene import Scene
+from gs_ssd.session.config import Loaded, Opened, compose, opened, scene_edit
+from gs_ssd.session.edit import SceneEdit
+from gs_ssd.session.prompts import check_prompts
+from gs_ssd.session.result import EditResult
+from gs_ssd.session.shorthands import options
+from gs_ssd.studio import exports, history, preview
+from gs_ssd.studio.frames import Frames, Look, renderer_of
+from gs_ssd.studio.history import Entry, Settings
+from gs_ssd.studio.picking import surface_point
+from gs_ssd.studio.runner import OVER, Runner
+from gs_ssd.studio.selection import Given, Rectangle, Selection, Selector
+from gs_ssd.studio.timeline import Timeline
+
+INFO, WARNING, ERROR = "info", "warning", "error"
+_MESSAGES = 50
+
+
+@dataclass(frozen=True)
+class Message:
+    """A line for the user; `number` rises."""
+
+    number: int
+    level: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A scene to edit: the opened one, or what an edit made of it."""
+
+    scene: Scene
+    selector: Selector
+    entry: Entry | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the page says of the workspace at a moment; all of it cheap to tell."""
+
+    state: str
+    step: int
+    num_steps: int
+    seconds_left: float | None
+    busy: str
+    share: float
+    scene: str
+    gaussians: int
+    selected: int
+    edits: tuple[str, ...]
+    position: int
+    strength: float
+    version: int
+
+    @property
+    def running(self) -> bool:
+        return self.state not in ("idle", OVER)
+
+
+class Workspace:
+    """What one studio holds.
+
+    Args:
+        words: what opens the scene, as it is typed on the command line: "scene=face", "scene=my.ply", "scene.up=-y".
+        folder: where sessions get their folders; None: outputs/studio.
+        further: settings of every edit, as they are typed on the command line.
+        device: auto, cpu or cuda.
+        prior: a choice of priors beside the ready-made ones, such as a folder of a model.
+        load: returns the prior in place of the settings' own, for tests and notebooks.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str] = ("scene=face",),
+        *,
+        folder: Path | None = None,
+        further: Sequence[str] = (),
+        device: str = "auto",
+        prior: str | None = None,
+        load: Callable[[], DiffusionPrior] | None = None,
+    ) -> None:
+        self.root = Path("outputs", "studio") if folder is None else Path(folder).expanduser()
+        self.further = (*further, f"device={device}")
+        self.methods = options("guidance")
+        self.priors = [
+            *([prior] if prior else []),
+            *(o for o in options("diffusion") if o not in ("folder", prior)),
+        ]
+        self.prior = Loaded(load)
+        self.frames = Frames()
+        self.messages: deque[Message] = deque(maxlen=_MESSAGES)
+        self.keyframes: list[dict[str, Any]] = []
+        self.runner: Runner | None = None
+        self.version = 0
+        self._said = 0
+        self._busy, self._share = "", 0.0
+        self._lock = threading.RLock()
+        self._working = threading.Lock()
+        self.open(words)
+
+    # The scene
+
+    def open(self, words: Sequence[str]) -> None:
+        """Open another scene, in a new session; the old session's files stay."""
+        self._check_idle("open another scene")
+        self._begin(list(words), opened([*words, *self.further]))
+
+    def open_file(self, path: Path) -> None:
+        """Open a splat in any known format."""
+        self.open([f"scene={path}"])
+
+    def _begin(self, words: list[str], opened: Opened) -> None:
+        scene = opened.scene
+        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        name = f"{slug(scene.name)}_{stamp}"
+        number = 1
+        while (self.root / (folder := name if number == 1 else f"{name}_{number}")).exists():
+            number += 1
+        session = make_output_dir(self.root / folder, scene="", prompt="")
+        with self._lock:
+            self.words, self.session = words, session
+            self.shown_words, self.targets = opened.words, opened.targets
+            self.stages: Timeline[Stage] = Timeline(self._stage(scene, None), what="edit")
+            self.keyframes.clear()
+            self.frames.forget()
+            self._changed()
+
+    def _stage(self, scene: Scene, entry: Entry | None) -> Stage:
+        return Stage(scene, Selector(scene, renderer=renderer_of(scene)), entry)
+
+    @property
+    def stage(self) -> Stage:
+        return self.stages.now
+
+    @property
+    def scene(self) -> Scene:
+        """The scene as the edits so far have made it."""
+        return self.stage.scene
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The edits that hold, in their order."""
+        return [stage.entry for stage in self.stages.done if stage.entry is not None]
+
+    # The selection
+
+    @property
+    def selection(self) -> Selection:
+        return self.stage.selector.now
+
+    def select(self, mask: Mask, mode: str = "replace") -> Selection:
+        """Select by a mask that needs no prior; `mode` is one of replace, add, subtract, intersect."""
+        return self._select(lambda selector: selector.apply(mask, mode))
+
+    def select_by_prior(self, mask: Mask, settings: Settings, mode: str = "replace") -> Selection:
+        """Select by a mask that asks the diffusion prior of `settings`; takes seconds."""
+        self._check_idle("ask the prior")
+        with self.working("asking the prior"):
+            cfg = self._composed(settings)
+            prior = self.prior(cfg)
+            self._warn_of_words(settings, prior)
+            context = replace(
+                self.stage.selector.context, prior=prior, source=settings.source, target=settings.target
+            )
+            return self._select(lambda selector: selector.apply(mask, mode, context))
+
+    def select_rectangle(
+        self, camera: Cameras, low: tuple[float, float], high: tuple[float, float], mode: str = "replace"
+    ) -> Selection:
+        """Select what `camera` shows in a rectangle of its picture (corners as shares of it)."""
+        return self.select(Rectangle(camera, low, high), mode)
+
+    def select_file(self, path: Path, mode: str = "replace") -> Selection:
+        """Select what a file says: indices or booleans (.npy, .pt), or a crop of this scene."""
+        return self.select(File(path), mode)
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether the scene's parts are known, and are those of its Gaussians still."""
+        return self.scene.parts is not None
+
+    def select_part(self, name: str, mode: str = "replace") -> Selection:
+        """Select a labelled part of a sample scene, in what an edit made of it too."""
+        return self._select(lambda selector: selector.apply(self._part(name), mode))
+
+    def _part(self, name: str) -> Mask:
+        if self.scene.parts is None:
+            raise UserError("this scene's parts are not known; select with another tool")
+        mask = Parts(str(self.scene.parts), [name])
+        for entry in self.entries:
+            mask = Given(entry.descended(mask(entry.source.gaussians)))
+        return mask
+
+    def invert_selection(self) -> Selection:
+        return self._select(Selector.invert)
+
+    def select_everything(self) -> Selection:
+        return self._select(Selector.everything)
+
+    def select_nothing(self) -> Selection:
+        return self._select(Selector.nothing)
+
+    def grow_selection(self, share: float) -> Selection:
+        """By `share` of the object's radius."""
+        return self._select(lambda selector: selector.grow(share))
+
+    def shrink_selection(self, share: float) -> Selection:
+        """By `share` of the object's radius."""
+        return self._select(lambda selector: selector.shrink(share))
+
+    def undo_selection(self) -> Selection:
+        return self._select(Selector.undo)
+
+    def redo_selection(self) -> Selection:
+        return self._select(Selector.redo)
+
+    def _select(self, change: Callable[[Selector], Selection]) -> Selection:
+        selector = self.stage.selector
+        before = selector.now
+        made = change(selector)
+        if made.count == len(made.chosen) and made.made_by != before.made_by:
+            self.say(INFO, "everything is selected, so nothing is protected")
+        self._changed()
+        return made
+
+    def point_at(self, camera: Cameras, across: float, down: float) -> tuple[float, float, float]:
+        """The point of the surface that `camera` shows at a place of its picture (shares of width and height).
+
+        Raises UserError where it shows the background.
+        """
+        return surface_point(self.scene, camera, across, down)
+
+    # Edits
+
+    def start(self, settings: Settings) -> None:
+        """Start an edit of the selection. Raises UserError for what can't be edited; the scene is then as it was."""
+        choice("method", settings.method, self.methods)
+        choice("prior", settings.prior, self.priors)
+        cfg = self._composed(settings)
+        with self._lock:
+            self._check_idle("start another edit")
+            selection = self.selection
+            if not selection.count:
+                raise UserError("the selection is empty, so nothing may change; select something first")
+            source = replace(self.scene, editable=selection.chosen)
+
+            def make() -> SceneEdit:
+                prior = self.prior(cfg)
+                self._warn_of_words(settings, prior)
+                return scene_edit(cfg, lambda: prior, source)
+
+            def finished(runner: Runner, edit: SceneEdit | None, problem: str | None) -> None:
+                self._keep(settings, source, edit, problem)
+
+            self.runner = Runner(make, finished)
+            self.runner.start()
+            self._changed()
+
+    def watch(self, runner: Runner) -> None:
+        """Show an edit that somebody else pulls."""
+        self.runner = runner
+        self._changed()
+
+    def pause(self) -> None:
+        self._running().pause()
+
+    def resume(self) -> None:
+        self._running().resume()
+
+    def stop(self) -> None:
+        """End the edit after the step at hand; what there is is kept."""
+        self._running().stop()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until no edit runs; returns whether that is so."""
+        return self.runner is None or self.runner.join(timeout)
+
+    def _running(self) -> Runner:
+        if self.runner is None or self.runner.state == OVER:
+            raise UserError("no edit is running")
+        return self.runner
+
+    def _check_idle(self, what: str) -> None:
+        if self.runner is not None and self.runner.state != OVER:
+            raise UserError(f"an edit is {self.runner.state}; stop it before you {what}")
+
+    def _composed(self, settings: Settings) -> Any:
+        words = [word for word in self.words if not word.startswith(("scene.mask", "mask"))]
+        return compose([*words, *self.further, *settings.words()])
+
+    def _warn_of_words(self, settings: Settings, prior: DiffusionPrior) -> None:
+        for warning in check_prompts(prior, source=settings.source, target=settings.target):
+            self.say(WARNING, warning)
+
+    def _keep(self, settings: Settings, source: Scene, edit: SceneEdit | None, problem: str | None) -> None:
+        """The end of an edit, in its thread: what came of it becomes the scene."""
+        if problem is not None:
+            self.say(ERROR, problem)
+        if edit is None or not edit.reports:
+            if problem is None:
+                self.say(INFO, "stopped before the first step: nothing has changed")
+            self._changed()
+            return
+        result = edit.finish()
+        with self._lock:
+            entry = Entry(self.stages.position + 1, settings, source, result, settings.strength)
+            self._push(entry)
+        steps = len(result.reports)
+        self.say(INFO, f"edited {steps} of {result.num_steps} steps in {result.seconds:.0f} s")
+
+    def _push(self, entry: Entry) -> None:
+        entry.save(self.session)
+        self.stages.push(self._stage(entry.scene(), entry))
+        history.save(self.entries, self.words, self.session)
+        self._changed()
+
+    def undo(self) -> None:
+        """Take the last edit back."""
+        self._move(lambda: self.stages.undo())
+
+    def redo(self) -> None:
+        """The counterpart of `undo`."""
+        self._move(lambda: self.stages.redo())
+
+    def _move(self, move: Callable[[], Stage]) -> None:
+        with self._lock:
+            self._check_idle("undo or redo")
+            move()
+            history.save(self.entries, self.words, self.session)
+            self._changed()
+
+    def set_strength(self, strength: float) -> None:
+        """Keep more or less of the last edit: 0 is its source, 1 the edit, up to 1.5."""
+        with self._lock:
+            self._check_idle("change the strength of the last one")
+            entry = self.stage.entry
+            if entry is None:
+                raise UserError("there is no edit yet whose strength could change")
+            if strength == entry.strength:
+                return
+            changed = entry.with_strength(strength)
+            self.stages.replace(self._stage(changed.scene(), changed))
+            history.save(self.entries, self.words, self.session)
+            self._changed()
+
+    # The history
+
+    def commands(self) -> list[str]:
+        """The command lines that do the edits again."""
+        return history.commands(self.entries, self.words)
+
+    def save_history(self) -> Path:
+        """Write the edits' settings, selections and commands as one .zip into the session's folder; returns it."""
+        if not self.entries:
+            raise UserError("there is no edit yet that could be saved")
+        history.save(self.entries, self.words, self.session)
+        selections = [f"{entry.number:02d}/selection.npy" for entry in self.entries]
+        return exports.bundle(self.session, [history.FILE, "replay.sh", *selections], "history.zip")
+
+    def replay(self, path: Path) -> None:
+        """Do the edits of a saved history.json on the scene as it is; waits for each."""
+        edits = history.load(path)
+        for settings, selection in edits:
+            self.select(File(selection))
+            self.start(settings)
+            self.wait()
+
+    # Looking
+
+    def status(self) -> Status:
+        with self._lock:
+            runner, entry = self.runner, self.stage.entry
+            over = runner is None or runner.state == OVER
+            return Status(
+                state="idle" if over else runner.state,  # type: ignore[union-attr]
+                step=0 if runner is None else len(runner.reports),
+                num_steps=0 if runner is None else runner.num_steps,
+                seconds_left=None if over else runner.seconds_left,  # type: ignore[union-attr]
+                busy=self._busy,
+                share=self._share,
+                scene=self.scene.name,
+                gaussians=len(self.scene),
+                selected=self.selection.count,
+                edits=tuple(stage.entry.title for stage in self.stages.states if stage.entry is not None),
+                position=self.stages.position,
+                strength=1.0 if entry is None else entry.strength,
+                version=self.version,
+            )
+
+    def curves(self) -> tuple[list[int], list[float], list[int]]:
+        """Steps, losses and timesteps of the edit that runs, or ran last."""
+        reports = [] if self.runner is None else list(self.runner.reports)
+        return (
+            [report.step for report in reports],
+            [report.loss for report in reports],
+            [report.t for report in reports],
+        )
+
+    def picture(self, camera: Cameras, look: Look) -> np.ndarray:
+        """What a camera sees, uint8 [H, W, 3]: the edit while it runs, else the scene as the edits have made it."""
+        with self._lock:
+            stage, runner = self.stage, self.runner
+            snapshot = None if runner is None or runner.state == OVER else runner.snapshot
+        scene, before = stage.scene, None if stage.entry is None else stage.entry.source.gaussians
+        if snapshot is not None:
+            before, scene = scene.gaussians, replace(scene, gaussians=snapshot.gaussians)
+        return self.frames.picture(scene, camera, look, before=before, chosen=stage.selector.now.chosen)
+
+    def preview(self, settings: Settings, camera: Cameras, steps: int = 60) -> tuple[np.ndarray, np.ndarray]:
+        """(before, after): `settings`' edit of the picture that `camera` takes, uint8 [S, S, 3]; takes seconds."""
+        self._check_idle("look at a preview")
+        with self.working("editing the picture"):
+            cfg = self._composed(settings)
+            prior = self.prior(cfg)
+            self._warn_of_words(settings, prior)
+            return preview.edited_view(
+                self.scene,
+                camera,
+                self.selection.chosen,
+                cfg,
+                prior,
+                steps=steps,
+                each=self._progress(steps),
+            )
+
+    # Files
+
+    def export(self, suffix: str) -> Path:
+        """Write the scene into the session's folder in one of `exports.FORMATS`; returns the file."""
+        with self.working(f"writing the {suffix} file"):
+            return exports.export_scene(self.scene, self.session, suffix)
+
+    def add_keyframe(self, position: Sequence[float], target: Sequence[float], fov_degrees: float) -> int:
+        """Remember a camera for the video; returns how many there are. `fov_degrees` spans the shorter side."""
+        self.keyframes.append(
+            {
+                "position": [float(value) for value in position],
+                "target": [float(value) for value in target],
+                "fov_degrees": float(fov_degrees),
+            }
+        )
+        self._changed()
+        return len(self.keyframes)
+
+    def clear_keyframes(self) -> None:
+        self.keyframes.clear()
+        self._changed()
+
+    def film(self, *, seconds: float = 4.0, fps: float = 24.0, width: int = 640, height: int = 480) -> Path:
+        """Render a video through the keyframes, or once around the object where there are none; returns the file."""
+        frames = max(round(seconds * fps), 2)
+        keyframes: Sequence[Mapping[str, Any]] = self.keyframes or exports.around(self.scene)
+        with self.working("rendering the video"):
+            return exports.export_video(
+                self.scene,
+                self.session,
+                keyframes,
+                renderer=renderer_of(self.scene, self.frames.device),
+                device=self.frames.device,
+                frames=frames,
+                fps=fps,
+                width=width,
+                height=height,
+                each=self._progress(frames),
+            )
+
+    # What is told
+
+    def say(self, level: str, text: str) -> None:
+        """A line for the user."""
+        with self._lock:
+            self._said += 1
+            self.messages.append(Message(self._said, level, " ".join(text.split())))
+
+    def since(self, number: int) -> list[Message]:
+        """The messages after the one of that number."""
+        with self._lock:
+            return [message for message in self.messages if message.number > number]
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """While something takes seconds; only one such thing goes on at a time."""
+        if not self._working.acquire(blocking=False):
+            raise UserError(f"still {self._busy or 'working'}; wait for its end")
+        self._busy, self._share = what, 0.0
+        try:
+            yield
+        finally:
+            self._busy = ""
+            self._working.release()
+
+    def _progress(self, total: int) -> Callable[[], None]:
+        done = 0
+
+        def each() -> None:
+            nonlocal done
+            done += 1
+            self._share = done / total
+
+        return each
+
+    def _changed(self) -> None:
+        self.version += 1
+
+    def close(self) -> None:
+        """Stop a running edit and wait for its end."""
+        if self.runner is not None and self.runner.state != OVER:
+            self.runner.stop()
+            self.runner.join(60)
