@@ -363,7 +363,9 @@ def opened(overrides: Sequence[str]) -> Opened:
 
     cfg = compose([*overrides, "prompt.source=a scene", "prompt.target=another scene"])
     if cfg.scene.path is None:
-        raise UserError(f"scene={cfg.scene.name} is made from nothing, so there is nothing to open; give a file")
+        raise UserError(
+            f"scene={cfg.scene.name} is made from nothing, so there is nothing to open; give a file"
+        )
     return Opened(scene_of(cfg, torch.Generator()), cfg.scene.prompt, targets_of(cfg))
 
 
@@ -401,7 +403,9 @@ class Loaded:
         key = json.dumps([resolved(cfg)["diffusion"], str(cfg.device)], default=str)
         if self._prior is None or key != self._key:
             self._prior = None  # before another one is loaded: two may not fit
-            self._prior = self._load() if self._load else build(cfg, "diffusion", device=pick_device(cfg.device))
+            self._prior = (
+                self._load() if self._load else build(cfg, "diffusion", device=pick_device(cfg.device))
+            )
             self._key = key
         return self._prior
 

@@ -31,8 +31,10 @@ FORMATS = {
 
 def inside(folder: Path, name: str) -> Path:
     """The file `name` in `folder`; raises UserError for a name that leads out of it."""
-    folder, path = folder.resolve(), (folder / name).resolve()
-    if path.parent != folder or "\0" in name or os.path.basename(name) != name:
+    folder = folder.resolve()
+    plain = name not in ("", ".", "..") and "\0" not in name and os.path.basename(name) == name
+    path = folder / name if plain else folder
+    if not plain or path.resolve() != path:  # a link would lead elsewhere
         raise UserError(f"{name!r} lies outside the session's folder")
     return path
 

@@ -92,7 +92,3 @@ class Page:
         """Another scene is there."""
         for panel in self.panels:
             panel.opened()
-
-    def forget(self, client_id: int) -> None:
-        """A browser is gone."""
-        self.select.forget(client_id)

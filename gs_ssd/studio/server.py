@@ -116,7 +116,6 @@ class Studio:
 
     async def _went(self, client: viser.ClientHandle) -> None:
         self.painter.forget(client.client_id)
-        self.page.forget(client.client_id)
 
     def _send(self, client_id: int, picture: np.ndarray, full: bool) -> None:
         client = self.viser.get_clients().get(client_id)

@@ -1,4 +1,4 @@
-"""Files that come from the page: limited in size while they arrive, named harmlessly, handed to the hardened loaders."""
+"""Files from the page: limited in size while they arrive, named harmlessly, handed to the hardened loaders."""
 
 from __future__ import annotations
 

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+
 
 from gs_ssd.checks import choice
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.errors import UserError
 from gs_ssd.results.folder import make_output_dir, slug
 from gs_ssd.scene.cameras import Cameras
-from gs_ssd.scene.gaussians import Gaussians
 from gs_ssd.scene.masks import File, Mask, Parts
 from gs_ssd.scene.scene import Scene
 from gs_ssd.session.config import Loaded, Opened, compose, opened, scene_edit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from gs_ssd.studio.workspace import Status
@@ -32,3 +33,8 @@ def put(handle: Any, **values: Any) -> None:
     for name, value in values.items():
         if getattr(handle, name) != value:
             setattr(handle, name, value)
+
+
+def small(text: str) -> str:
+    """A line of small grey print as HTML."""
+    return f'<div style="padding:0 1em 0.3em;font-size:0.8em;color:#777">{escape(text)}</div>'

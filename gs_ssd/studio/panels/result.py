@@ -8,7 +8,7 @@ import viser
 
 from gs_ssd.results.blend import STRONGEST
 from gs_ssd.studio.exports import FORMATS
-from gs_ssd.studio.panels.panel import Panel, put
+from gs_ssd.studio.panels.panel import Panel, put, small
 from gs_ssd.studio.workspace import Status
 
 
@@ -31,7 +31,7 @@ class ResultPanel(Panel):
         self._describe()
 
     def _describe(self) -> None:
-        put(self._what, content=_small(FORMATS[self._format.value]))
+        put(self._what, content=small(FORMATS[self._format.value]))
 
     def refresh(self, status: Status) -> None:
         put(self._blend, disabled=status.running or status.position == 0)
@@ -43,13 +43,9 @@ class ResultPanel(Panel):
 def listing(status: Status) -> str:
     """The edits in their order; those that were undone are pale."""
     if not status.edits:
-        return _small("No edit yet.")
+        return small("No edit yet.")
     rows = [
         f'<li style="opacity:{1 if index < status.position else 0.4}">{escape(title)}</li>'
         for index, title in enumerate(status.edits)
     ]
     return f'<ol style="padding-left:2.4em;margin:0.4em 0;font-size:0.85em">{"".join(rows)}</ol>'
-
-
-def _small(text: str) -> str:
-    return f'<div style="padding:0 1em 0.3em;font-size:0.8em;color:#777">{escape(text)}</div>'

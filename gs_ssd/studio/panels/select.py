@@ -10,12 +10,22 @@ import viser
 from gs_ssd.errors import UserError
 from gs_ssd.scene.masks import Flood, Mask, Prior, Sphere, Text
 from gs_ssd.scene.parts import PARTS
-from gs_ssd.studio.panels.panel import Panel, put
+from gs_ssd.studio.panels.panel import Panel, put, small
 from gs_ssd.studio.selection import turned_box
 from gs_ssd.studio.uploads import forget, saved
 from gs_ssd.studio.workspace import Status
 
-TOOLS = ("Sphere", "Box", "Click: same colour", "Click: brush", "Parts", "Prior", "Words", "File")
+TOOLS = (
+    "Choose a tool",
+    "Sphere",
+    "Box",
+    "Click: same colour",
+    "Click: brush",
+    "Parts",
+    "Prior",
+    "Words",
+    "File",
+)
 MODES = ("Replace", "Add", "Subtract", "Intersect")
 _FILES = (".npy", ".pt", ".pth", ".ply")
 
@@ -65,7 +75,6 @@ class SelectPanel(Panel):
         self._say_mode()
         for handle in (self._radius, *self._sides):
             handle.on_update(call(lambda event: self._reshape()))
-        self._shown = False
 
     # Which controls belong to a tool
 
@@ -84,15 +93,13 @@ class SelectPanel(Panel):
         put(self._about, content=ABOUT[tool])
         self._region(tool)
         self._listen(tool.startswith("Click"))
-        if not self._shown:
-            self._shown = True
-            return
-        self.page.progress.tint()
+        if tool != TOOLS[0]:
+            self.page.progress.tint()
 
     def _say_mode(self) -> None:
         put(
             self._mode_now,
-            content=f'<div style="padding:0 1em 0.3em;font-size:0.8em;color:#777">now: {self._mode.value.lower()}</div>',
+            content=small(f"now: {self.mode}"),
         )
 
     @property
@@ -117,7 +124,6 @@ class SelectPanel(Panel):
                 position=frame.center.numpy(),
                 disable_rotations=tool == "Sphere",
                 depth_test=False,
-                visible=self._shown,
             )
         self._reshape()
 
@@ -212,20 +218,18 @@ class SelectPanel(Panel):
         self.page.progress.tint()
 
     def opened(self) -> None:
-        self._shown = False
-        put(self._tool, options=tuple(t for t in TOOLS if t != "Parts" or self.workspace.has_parts))
+        tools = tuple(tool for tool in TOOLS if tool != "Parts" or self.workspace.has_parts)
+        put(self._tool, options=tools, value=TOOLS[0])
         self._chosen()
 
     def refresh(self, status: Status) -> None:
         put(self._apply, disabled=bool(status.busy))
         if self._gizmo is not None:
-            put(self._gizmo, visible=self._shown and not status.running)
-
-    def forget(self, client_id: int) -> None:
-        """A browser is gone."""
+            put(self._gizmo, visible=not status.running)
 
 
 ABOUT = {
+    "Choose a tool": "Only what is selected will change.",
     "Sphere": "Move the sphere with its arrows, then press Select.",
     "Box": "Move and turn the box, then press Select.",
     "Click: same colour": "Click on the object: its neighbours of the same colour are taken. Shift and drag draws a "
