@@ -158,6 +158,7 @@ def save(entries: Sequence[Entry], scene_words: Sequence[str], session: Path) ->
     """Write history.json and replay.sh, and each edit's selection beside them; returns history.json."""
     for entry in entries:
         write_selection(entry.source.editable, entry.folder(session) / "selection.npy")
+    lines = commands(entries, scene_words)
     content = {
         "scene": list(scene_words),
         "edits": [
@@ -165,13 +166,13 @@ def save(entries: Sequence[Entry], scene_words: Sequence[str], session: Path) ->
             | {"strength": entry.strength, "selection": f"{entry.number:02d}/selection.npy"}
             for entry in entries
         ],
-        "commands": commands(entries, scene_words),
+        "commands": lines,
     }
     with atomic_path(session / FILE) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
     with atomic_path(session / "replay.sh") as temporary:
-        lines = ["#!/bin/sh", "set -e", 'cd "$(dirname "$0")"', *content["commands"]]
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        script = ["#!/bin/sh", "set -e", 'cd "$(dirname "$0")"', *lines]
+        temporary.write_text("\n".join(script) + "\n", encoding="utf-8")
     return session / FILE
 
 

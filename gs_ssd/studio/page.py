@@ -20,7 +20,7 @@ from gs_ssd.studio.workspace import ERROR, INFO, Message
 if TYPE_CHECKING:
     from gs_ssd.studio.server import Studio
 
-_COLOURS = {"info": "blue", "warning": "yellow", "error": "red"}
+_COLOURS: dict[str, Any] = {"info": "blue", "warning": "yellow", "error": "red"}
 _SECONDS = {"info": 6.0, "warning": 12.0, "error": 15.0}
 
 
@@ -45,7 +45,7 @@ class Page:
             self.scene = ScenePanel(self)
         self.panels = [self.progress, self.edit, self.select, self.result, self.video, self.scene]
 
-    def call(self, function: Callable[[viser.GuiEvent], Any]) -> Callable[[viser.GuiEvent], None]:
+    def call(self, function: Callable[[Any], Any]) -> Callable[[Any], None]:
         """A control's callback: what the user can mend becomes one line in the page."""
 
         def callback(event: Any) -> None:
@@ -69,7 +69,7 @@ class Page:
                 {"info": "Done", "warning": "Note", "error": "That did not work"}[message.level],
                 message.text,
                 auto_close_seconds=_SECONDS[message.level],
-                color=_COLOURS[message.level],  # type: ignore[arg-type]
+                color=_COLOURS[message.level],
             )
 
     def download(self, event: Any, path: Any) -> None:

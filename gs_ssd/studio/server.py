@@ -153,13 +153,13 @@ class Studio:
         center = scene.frame.center
         back = camera.positions[0] - center
         position = center + back / back.norm() * fit_distance(scene.frame, math.degrees(fov))
-        up = tuple(float(value) for value in scene.frame.up)
+        up = scene.frame.up.double().numpy()
         self.viser.scene.set_up_direction(up)
         initial = self.viser.initial_camera
         initial.position, initial.look_at, initial.up = position.numpy(), center.numpy(), up
         initial.fov, initial.near, initial.far = fov, 0.01 * scene.frame.radius, 1e3 * scene.frame.radius
         for client in self.viser.get_clients().values():
             with client.atomic():
-                client.camera.up_direction = np.array(up)
+                client.camera.up_direction = up
                 client.camera.position, client.camera.look_at = position.numpy(), center.numpy()
                 client.camera.fov = fov

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-
 from gs_ssd.checks import choice
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.errors import UserError
@@ -28,7 +27,6 @@ from gs_ssd.scene.scene import Scene
 from gs_ssd.session.config import Loaded, Opened, compose, opened, scene_edit
 from gs_ssd.session.edit import SceneEdit
 from gs_ssd.session.prompts import check_prompts
-from gs_ssd.session.result import EditResult
 from gs_ssd.session.shorthands import options
 from gs_ssd.studio import exports, history, preview
 from gs_ssd.studio.frames import Frames, Look, renderer_of
@@ -212,7 +210,7 @@ class Workspace:
     def _part(self, name: str) -> Mask:
         if self.scene.parts is None:
             raise UserError("this scene's parts are not known; select with another tool")
-        mask = Parts(str(self.scene.parts), [name])
+        mask: Mask = Parts(str(self.scene.parts), [name])
         for entry in self.entries:
             mask = Given(entry.descended(mask(entry.source.gaussians)))
         return mask
@@ -273,7 +271,7 @@ class Workspace:
             def make() -> SceneEdit:
                 prior = self.prior(cfg)
                 self._warn_of_words(settings, prior)
-                return scene_edit(cfg, lambda: prior, source)
+                return scene_edit(cfg, lambda: prior, scene=source)
 
             def finished(runner: Runner, edit: SceneEdit | None, problem: str | None) -> None:
                 self._keep(settings, source, edit, problem)

@@ -103,6 +103,11 @@ class SelectPanel(Panel):
         )
 
     @property
+    def _nodes(self) -> Any:
+        """What viser shows in front of the picture."""
+        return self.page.studio.viser.scene
+
+    @property
     def mode(self) -> str:
         return self._mode.value.lower()
 
@@ -117,7 +122,7 @@ class SelectPanel(Panel):
             self._gizmo = self._shape = None
             if tool not in ("Sphere", "Box"):
                 return
-            frame, scene = self.workspace.scene.frame, self.page.studio.viser.scene
+            frame, scene = self.workspace.scene.frame, self._nodes
             self._gizmo = scene.add_transform_controls(
                 "/region",
                 scale=0.7 * frame.radius,
@@ -131,8 +136,8 @@ class SelectPanel(Panel):
         with self._lock:
             if self._gizmo is None:
                 return
-            radius, scene = self.workspace.scene.frame.radius, self.page.studio.viser.scene
-            look = {"color": (255, 140, 0), "wireframe": True, "opacity": 0.5}
+            radius, scene = self.workspace.scene.frame.radius, self._nodes
+            look: dict[str, Any] = {"color": (255, 140, 0), "wireframe": True, "opacity": 0.5}
             if self._tool.value == "Sphere":
                 self._shape = scene.add_icosphere(
                     "/region/shape", radius=self._radius.value * radius, subdivisions=2, **look
@@ -163,7 +168,7 @@ class SelectPanel(Panel):
     # Clicks
 
     def _listen(self, on: bool) -> None:
-        scene = self.page.studio.viser.scene
+        scene = self._nodes
         if on and not self._clicks:
             scene.on_click()(self.page.call(self._clicked))
             scene.on_rect_select(modifier="shift")(self.page.call(self._drawn))
