@@ -17,6 +17,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor
 
+from gs_ssd.devices import upload
 from gs_ssd.errors import RankLostError, UserError
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun tells a process
@@ -57,7 +58,8 @@ class Ranks:
     def noise_like(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
         """Standard normal noise for this rank's latents z [b, ...], drawn for those of all ranks together."""
         count = self.size * len(z)
-        return torch.randn((count, *z.shape[1:]), generator=generator)[self.part(count)].to(z)
+        noise = torch.randn((count, *z.shape[1:]), generator=generator)[self.part(count)]
+        return upload(noise, z.device).to(z.dtype)
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over the ranks, all in one exchange. Raises RankLostError."""

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gs_ssd"
 
-BASE = {"__init__", "errors", "files", "checks", "assets", "samples", "ranks"}
+BASE = {"__init__", "errors", "files", "checks", "assets", "samples", "ranks", "devices"}
 CORE = {*BASE, "scene", "render", "diffusion", "guidance", "editors", "edit"}
 SESSION = {*CORE, "metrics", "results", "session"}
 MAY_IMPORT = {
@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "checks": {"errors"},
     "files": {"errors"},
     "samples": set(),
-    "ranks": {"errors"},
+    "ranks": {"errors", "devices"},
+    "devices": set(),
     "__init__": {"errors", "scene", "diffusion", "session", "results"},  # lazily: the public names
     "scene": {*BASE, "scene"},
     "render": {*BASE, "scene", "render"},

@@ -17,11 +17,10 @@ a permutation, so gradients and noise mean the same, and image sides must be mul
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -30,11 +29,23 @@ from torch import Tensor
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.diffusion.text import TextCondition
-from gs_ssd.diffusion.traced import TracedUNet
 from gs_ssd.errors import UserError
 
 LOSS_SCALE = 64.0  # of a half-precision autoencoder's gradient: far from both ends of float16's range
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample", "flow")
+
+# (latents [B, C, h, w], what the network is told of the time [B], condition, FreeU) → the network's output
+Ask = Callable[[Tensor, Tensor, TextCondition, bool], Tensor]
+
+
+class Shortcut(Protocol):
+    """A faster way to ask the network than to call it: a trace, a CUDA graph. It knows no gradients and no hooks."""
+
+    def __call__(self, z_t: Tensor, time: Tensor, text: TextCondition, freeu: bool) -> Tensor: ...
+
+    def forget(self) -> None:
+        """Begin anew: the weights have moved."""
+        ...
 
 
 class DiffusersPrior(DiffusionPrior):
@@ -55,7 +66,7 @@ class DiffusersPrior(DiffusionPrior):
     """
 
     half = torch.float16
-    traced: TracedUNet | None = None  # set where it pays; has no hooks and no gradient
+    shortcut: Shortcut | None = None  # `predict_noise` goes through it
 
     def __init__(
         self,
@@ -100,6 +111,12 @@ class DiffusersPrior(DiffusionPrior):
         )
         self.resolution = resolution or network.config.sample_size * self.vae_scale_factor // patch
         self.freeu = freeu
+
+    def about(self) -> dict[str, Any]:
+        dtypes = {"network": self.network.dtype, "autoencoder": self.vae.dtype}
+        return super().about() | {
+            "dtype": {name: str(x).removeprefix("torch.") for name, x in dtypes.items()}
+        }
 
     # Latents
 
@@ -150,21 +167,27 @@ class DiffusersPrior(DiffusionPrior):
 
     # Predictions
 
+    def time(self, t: int) -> float:
+        """What the network is told of timestep t: its index, where a family knows no other."""
+        return t
+
     @abstractmethod
-    def forward(self, z_t: Tensor, t: int, text: TextCondition) -> Tensor:
-        """What the network makes of unpacked latents [B, C, h, w] and a condition, both in its own dtype."""
+    def forward(self, z_t: Tensor, time: Tensor, text: TextCondition) -> Tensor:
+        """What the network makes of unpacked latents [B, C, h, w] and a condition, both in its own dtype.
+
+        `time` [B] is a tensor in float32 on the device. Nothing here may wait for the device or read from the host, so
+        that a CUDA graph can hold the call.
+        """
+
+    def ask(self, z_t: Tensor, time: Tensor, text: TextCondition, freeu: bool) -> Tensor:
+        """`forward`, with FreeU where it is wanted and the prior has it."""
+        return self.forward(z_t, time, text)
 
     @torch.no_grad()
     def predict_noise(
         self, z_t: Tensor, t: int, text: TextCondition, image: Tensor | None = None, *, freeu: bool = False
     ) -> Tensor:
-        output = self.network_output(z_t, t, text, image, freeu=freeu)
-        if self.network.dtype in (torch.float16, torch.bfloat16) and not bool(output.isfinite().all()):
-            warnings.warn(
-                f"{self.name} overflowed in half precision at t = {t}: computed in float32", stacklevel=2
-            )
-            with self.in_float32():
-                output = self.network_output(z_t, t, text, image, freeu=freeu)
+        output = self.network_output(z_t, t, text, image, freeu=freeu, ask=self.shortcut)
         return self.to_noise(output, z_t, t)
 
     def to_noise(self, output: Tensor, z_t: Tensor, t: int) -> Tensor:
@@ -179,13 +202,21 @@ class DiffusersPrior(DiffusionPrior):
         return output
 
     def network_output(
-        self, z_t: Tensor, t: int, text: TextCondition, image: Tensor | None = None, *, freeu: bool = False
+        self,
+        z_t: Tensor,
+        t: int,
+        text: TextCondition,
+        image: Tensor | None = None,
+        *,
+        freeu: bool = False,
+        ask: Ask | None = None,
     ) -> Tensor:
-        """What the network itself predicts, in the dtype of z_t, with its graph."""
+        """What the network itself predicts, in the dtype of z_t, with its graph; `ask` stands in for `self.ask`."""
         dtype = self.network.dtype
         # Masks are no numbers to round.
         text = text.map(lambda x: x.to(dtype) if x.is_floating_point() else x)
-        return self.pack(self.forward(self.unpack(z_t).to(dtype), t, text)).to(z_t.dtype)
+        time = torch.full((len(z_t),), float(self.time(t)), dtype=torch.float32, device=z_t.device)
+        return self.pack((ask or self.ask)(self.unpack(z_t).to(dtype), time, text, freeu)).to(z_t.dtype)
 
     def network_target(self, z: Tensor, noise: Tensor, t: int) -> Tensor:
         """What a perfect `network_output` is for the clean latents z and the drawn noise."""
@@ -195,15 +226,29 @@ class DiffusersPrior(DiffusionPrior):
             return noise - z
         return z if self.prediction_type == "sample" else noise
 
+    @property
+    def may_overflow(self) -> bool:
+        return any(part.dtype in (torch.float16, torch.bfloat16) for part in self.running)
+
+    @property
+    def running(self) -> list[Any]:
+        """The networks that every step runs."""
+        return [self.network, self.vae]
+
     @contextmanager
     def in_float32(self) -> Iterator[None]:
-        """The network in float32 for a while; its half-precision weights come back to the bit."""
-        dtype = self.network.dtype
-        torch.nn.Module.to(self.network, torch.float32)
+        dtypes = {part: part.dtype for part in self.running}
+        shortcut, self.shortcut = self.shortcut, None
+        for part in dtypes:
+            torch.nn.Module.to(part, torch.float32)
         try:
             yield
         finally:
-            torch.nn.Module.to(self.network, dtype)
+            for part, dtype in dtypes.items():
+                torch.nn.Module.to(part, dtype)
+            if shortcut is not None:
+                shortcut.forget()
+                self.shortcut = shortcut
 
 
 def frozen(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
@@ -228,17 +273,3 @@ class _ScaleGradient(torch.autograd.Function):
 def scale_gradient(x: Tensor, scale: float) -> Tensor:
     """x, passing back its gradient times `scale`: between two of these, small gradients survive half precision."""
     return _ScaleGradient.apply(x, scale)
-
-
-def flow_schedule(scheduler: Any, *, tokens: int) -> NoiseSchedule:
-    """The schedule of a FlowMatchEulerDiscreteScheduler for images of so many patches."""
-    import math
-
-    config = scheduler.config
-    shift = config.shift
-    if config.use_dynamic_shifting:
-        slope = (config.max_shift - config.base_shift) / (
-            config.max_image_seq_len - config.base_image_seq_len
-        )
-        shift = math.exp(config.base_shift + slope * (tokens - config.base_image_seq_len))
-    return NoiseSchedule.rectified_flow(shift=shift, num_timesteps=config.num_train_timesteps)

@@ -6,24 +6,23 @@ distilled and knows the empty prompt; the step-distilled one doesn't, so it refu
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
 from diffusers import Flux2KleinPipeline
 from torch import Tensor
 
-from gs_ssd.diffusion.diffusers_prior import DiffusersPrior, flow_schedule
+from gs_ssd.diffusion.flow import FlowPrior
 from gs_ssd.diffusion.text import TextCondition
 
 
-class Flux2KleinPrior(DiffusersPrior):
+class Flux2KleinPrior(FlowPrior):
     """The transformer of FLUX.2 klein with its Qwen3 text encoder.
 
     Args:
         is_distilled: whether the model was distilled to few steps, as its model_index.json says.
     """
-
-    half = torch.bfloat16
 
     def __init__(
         self,
@@ -36,19 +35,8 @@ class Flux2KleinPrior(DiffusersPrior):
         is_distilled: bool = False,
         **kwargs: Any,
     ) -> None:
-        resolution = vae.config.sample_size  # the transformer names none
-        cell = 2 ** len(vae.config.block_out_channels)
-        super().__init__(
-            network=transformer,
-            vae=vae,
-            schedule=flow_schedule(scheduler, tokens=(resolution // cell) ** 2),
-            prediction_type="flow",
-            encoders=[text_encoder],
-            family="flux2",
-            patch=2,
-            resolution=resolution,
-            **kwargs,
-        )
+        parts = {"transformer": transformer, "vae": vae, "scheduler": scheduler, "encoders": [text_encoder]}
+        super().__init__(**parts, family="flux2", **kwargs)
         self.has_null = not is_distilled
         self.pipeline = Flux2KleinPipeline(scheduler, vae, text_encoder, tokenizer, transformer)
         self.layers = tuple(
@@ -76,15 +64,28 @@ class Flux2KleinPrior(DiffusersPrior):
         )
         return TextCondition(hidden)
 
-    def forward(self, z_t: Tensor, t: int, text: TextCondition) -> Tensor:
+    def forward(self, z_t: Tensor, time: Tensor, text: TextCondition) -> Tensor:
         packed = self.pack(z_t)
         height, width = packed.shape[-2:]
         output = self.network(
             hidden_states=packed.flatten(2).transpose(1, 2),
-            timestep=packed.new_full((len(z_t),), self.schedule.sigma(t)),
+            timestep=time.to(z_t),
             guidance=None,
             encoder_hidden_states=text.hidden,
-            txt_ids=Flux2KleinPipeline._prepare_text_ids(text.hidden).to(z_t.device),
-            img_ids=Flux2KleinPipeline._prepare_latent_ids(packed).to(z_t.device),
+            txt_ids=_text_places(text.hidden.shape[1], z_t.device).expand(len(z_t), -1, -1),
+            img_ids=_places(height, width, z_t.device).expand(len(z_t), -1, -1),
         ).sample
         return self.unpack(output.transpose(1, 2).unflatten(2, (height, width)))
+
+
+# Kept, because every upload makes the host wait.
+@cache
+def _text_places(length: int, device: torch.device) -> Tensor:
+    """The place of each word, [1, L, 4]."""
+    return Flux2KleinPipeline._prepare_text_ids(torch.empty(1, length, 0)).to(device)
+
+
+@cache
+def _places(height: int, width: int, device: torch.device) -> Tensor:
+    """The place of each patch, [1, h w, 4]."""
+    return Flux2KleinPipeline._prepare_latent_ids(torch.empty(1, 0, height, width)).to(device)

@@ -79,6 +79,22 @@ class ModelFolder:
     parts: dict[str, tuple[str, str]]
     index: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def kind(self) -> str:
+        """The family, more closely: its image condition and its autoencoder tell ip2p and embedded from sd."""
+        if self.family is SD and self.parts["vae"][1] == "PatchAutoencoder":
+            return "embedded"
+        channels, latent = (
+            self.config("unet").get("in_channels", 4),
+            self.config("vae").get("latent_channels", 4),
+        )
+        return "ip2p" if self.family is SD and channels == 2 * latent else self.family.name
+
+    @property
+    def revision(self) -> str | None:
+        """The hub's commit that it is, for a folder of the hub's cache."""
+        return self.path.name if self.path.parent.name == "snapshots" else None
+
     def config(self, part: str) -> dict[str, Any]:
         """The configuration of a part; empty for a part without one."""
         name = {"scheduler": "scheduler_config.json"}.get(part, "config.json")

@@ -25,21 +25,25 @@ def filter_low_frequencies(x: Tensor, scale: float) -> Tensor:
 
     Those are the frequencies −1 and 0 along both axes: four inner products with waves, and no transform.
     """
-    waves = _low_waves(*x.shape[-2:]).to(x)  # [h w, n], orthogonal columns of length 1 or so
+    # [h w, n], orthogonal columns of length 1 or so
+    waves = _low_waves(x.shape[-2], x.shape[-1], x.dtype, x.device)
     flat = x.flatten(2)
     return x + (scale - 1) * (flat @ waves @ waves.T).unflatten(2, x.shape[-2:])
 
 
 @cache
-def _low_waves(height: int, width: int) -> Tensor:
-    """W with W Wᵀ x = the real part of the lowest four bins of x: cosines and sines of their phases over √(h w)."""
+def _low_waves(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """W with W Wᵀ x = the real part of the lowest four bins of x: cosines and sines of their phases over √(h w).
+
+    Kept for each size, where it is needed: every upload makes the host wait for the device.
+    """
     row, column = torch.arange(height, dtype=torch.float64), torch.arange(width, dtype=torch.float64)
     waves = []
     for u in range(min(height, 2)):
         for v in range(min(width, 2)):
             phase = (2 * math.pi * (u * row[:, None] / height + v * column / width)).flatten()
             waves += [phase.cos(), phase.sin()] if u or v else [torch.ones_like(phase)]
-    return torch.stack(waves, dim=1) / (height * width) ** 0.5
+    return (torch.stack(waves, dim=1) / (height * width) ** 0.5).to(device, dtype)
 
 
 @contextmanager

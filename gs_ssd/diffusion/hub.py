@@ -7,6 +7,7 @@ will run in that and the hub has it.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from gs_ssd.diffusion.folders import WEIGHTS, ModelFolder, recognise
@@ -20,13 +21,24 @@ BY_HAND = (
 TIMEOUT = 5.0  # seconds, for the first question to the hub
 
 
-def fetch(repo: str, *, revision: str | None = None, offline: bool = False, half: bool = False) -> Path:
+def fetch(
+    repo: str,
+    *,
+    revision: str | None = None,
+    pin: str | None = None,
+    offline: bool = False,
+    half: bool = False,
+) -> Path:
     """The folder of a hub model, downloaded where the cache lacks it.
+
+    `pin` is the commit to take where no revision is asked for; where the hub or the cache has another one only, that
+    one is taken, with a warning.
 
     Raises UserError with the reason: not cached and offline, no connection, gated, no such model or revision.
     """
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import constants, errors, snapshot_download
 
+    revision = revision or pin
     cached = None
     try:
         cached = Path(snapshot_download(repo, revision=revision, local_files_only=True))
@@ -35,6 +47,8 @@ def fetch(repo: str, *, revision: str | None = None, offline: bool = False, half
     except Exception as error:  # not there, or not all of it
         why = error if cached is not None else None
     if offline or constants.HF_HUB_OFFLINE:
+        if revision == pin and (other := _newest_cached(repo, pin)) is not None:
+            return other
         switch = "diffusion.offline=true" if offline else "HF_HUB_OFFLINE=1"
         state = f"only part of it is in the cache ({why})" if why else "it is not in the cache"
         raise UserError(
@@ -45,8 +59,32 @@ def fetch(repo: str, *, revision: str | None = None, offline: bool = False, half
         return _download(repo, revision, half)
     except UserError:
         raise
-    except Exception as error:
+    except errors.RevisionNotFoundError as error:
+        if revision == pin:
+            warnings.warn(f"{repo} has no revision {pin} any more: the newest is taken", stacklevel=2)
+            return fetch(repo, half=half)
         raise UserError(f"can't load the diffusion model {repo}: {_reason(error, repo, revision)}") from error
+    except Exception as error:
+        if revision == pin and (other := _newest_cached(repo, pin)) is not None:
+            return other
+        raise UserError(f"can't load the diffusion model {repo}: {_reason(error, repo, revision)}") from error
+
+
+def _newest_cached(repo: str, pin: str | None) -> Path | None:
+    """A whole model in the cache that is not the pinned one, with a warning; None where there is none."""
+    from huggingface_hub import snapshot_download
+
+    if pin is None:
+        return None
+    try:
+        folder = Path(snapshot_download(repo, local_files_only=True))
+        recognise(folder)
+    except Exception:  # as above
+        return None
+    warnings.warn(
+        f"{repo} is in the cache as {folder.name[:12]}, not as {pin[:12]}: it is taken", stacklevel=3
+    )
+    return folder
 
 
 def _download(repo: str, revision: str | None, half: bool) -> Path:

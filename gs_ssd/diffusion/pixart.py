@@ -39,13 +39,13 @@ class PixArtPrior(DiffusersPrior):
         )
         return TextCondition(hidden, mask=mask.bool())
 
-    def forward(self, z_t: Tensor, t: int, text: TextCondition) -> Tensor:
+    def forward(self, z_t: Tensor, time: Tensor, text: TextCondition) -> Tensor:
         assert text.mask is not None
         output = self.network(
             z_t,
             encoder_hidden_states=text.hidden,
             encoder_attention_mask=text.mask.to(z_t.dtype),
-            timestep=torch.full((len(z_t),), t, device=z_t.device),
+            timestep=time,
             added_cond_kwargs={"resolution": None, "aspect_ratio": None},
         ).sample
         return output.chunk(2, dim=1)[0] if output.shape[1] == 2 * z_t.shape[1] else output

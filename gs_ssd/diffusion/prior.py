@@ -7,7 +7,9 @@ Images are [B, H, W, 3] in [0, 1]; they become channel-first only inside a prior
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +29,8 @@ class DiffusionPrior(ABC):
         resolution: the image side in pixels it was trained at.
         vae_scale_factor: pixels per latent cell; image sides must be multiples of it.
         takes_image: whether `predict_noise` needs an image condition (InstructPix2Pix).
+        takes_depth: whether it has a ControlNet that reads a picture of depths from `TextCondition.control`.
+        revision: the commit of the hub that it was loaded from, where it came from there.
         has_self_attention: whether `attention_features` finds any.
         has_null: whether it was trained on the empty prompt; not so where guidance is distilled into the network.
     """
@@ -38,6 +42,8 @@ class DiffusionPrior(ABC):
     resolution: int
     vae_scale_factor: int
     takes_image: bool = False
+    takes_depth: bool = False
+    revision: str | None = None
     has_self_attention: bool = False
     has_null: bool = True
 
@@ -82,6 +88,25 @@ class DiffusionPrior(ABC):
         if count > 1:
             raise ValueError(f"{self.name} has no self-attention to share")
         return nullcontext()
+
+    def about(self) -> dict[str, Any]:
+        """What run.json says of it."""
+        return {
+            "name": self.name,
+            "family": self.family,
+            "revision": self.revision,
+            "device": str(self.device),
+        }
+
+    @property
+    def may_overflow(self) -> bool:
+        """Whether its networks run in half precision, so that a step may be worth another try `in_float32`."""
+        return False
+
+    @contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Its networks in float32 for a while; half-precision weights come back to the bit."""
+        yield
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of the prompt that the prior has never seen; empty for open-vocabulary models."""

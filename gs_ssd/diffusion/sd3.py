@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from diffusers import StableDiffusion3Pipeline
 from torch import Tensor
 
-from gs_ssd.diffusion.diffusers_prior import DiffusersPrior, flow_schedule
+from gs_ssd.diffusion.flow import FlowPrior
 from gs_ssd.diffusion.text import TextCondition
 
 
-class SD3Prior(DiffusersPrior):
+class SD3Prior(FlowPrior):
     """The transformer of SD 3 and 3.5."""
-
-    half = torch.bfloat16
 
     def __init__(
         self,
@@ -34,17 +31,9 @@ class SD3Prior(DiffusersPrior):
         tokenizer_3: Any = None,
         **kwargs: Any,
     ) -> None:
-        tokens = (transformer.config.sample_size // transformer.config.patch_size) ** 2
-        super().__init__(
-            network=transformer,
-            vae=vae,
-            schedule=flow_schedule(scheduler, tokens=tokens),
-            prediction_type="flow",
-            encoders=[text_encoder, text_encoder_2, text_encoder_3],
-            family="sd3",
-            patch=transformer.config.patch_size,
-            **kwargs,
-        )
+        encoders = [text_encoder, text_encoder_2, text_encoder_3]
+        parts = {"transformer": transformer, "vae": vae, "scheduler": scheduler, "encoders": encoders}
+        super().__init__(**parts, family="sd3", **kwargs)
         self.pipeline = StableDiffusion3Pipeline(
             transformer,
             scheduler,
@@ -63,8 +52,10 @@ class SD3Prior(DiffusersPrior):
         )
         return TextCondition(hidden, pooled=pooled)
 
-    def forward(self, z_t: Tensor, t: int, text: TextCondition) -> Tensor:
-        time = torch.full((len(z_t),), 1000 * self.schedule.sigma(t), device=z_t.device)
+    def time(self, t: int) -> float:
+        return 1000 * self.schedule.sigma(t)
+
+    def forward(self, z_t: Tensor, time: Tensor, text: TextCondition) -> Tensor:
         return self.network(
             hidden_states=z_t,
             timestep=time,

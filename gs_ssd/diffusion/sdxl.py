@@ -6,6 +6,7 @@ which is one more reason that it stays in float32.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -43,8 +44,15 @@ class SDXLPrior(UNetPrior):
         )
         return TextCondition(hidden, pooled=pooled)
 
-    def forward(self, z_t: Tensor, t: int, text: TextCondition) -> Tensor:
+    def forward(self, z_t: Tensor, time: Tensor, text: TextCondition) -> Tensor:
         height, width = (side * self.vae_scale_factor for side in z_t.shape[-2:])
-        sizes = torch.tensor([height, width, 0, 0, height, width], dtype=z_t.dtype, device=z_t.device)
+        sizes = _sizes(height, width, z_t.dtype, z_t.device)
         added = {"text_embeds": text.pooled, "time_ids": sizes.expand(len(z_t), -1)}
-        return self.unet(z_t, t, text.hidden, added_cond_kwargs=added).sample
+        control = self.controlled(z_t, time, text, added)
+        return self.unet(z_t, time, text.hidden, added_cond_kwargs=added, **control).sample
+
+
+@cache
+def _sizes(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Original size, top left corner and target size, [6]; kept, because every upload makes the host wait."""
+    return torch.tensor([height, width, 0, 0, height, width], dtype=dtype, device=device)

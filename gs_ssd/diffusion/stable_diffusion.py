@@ -16,7 +16,7 @@ from diffusers.models import Transformer2DModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from gs_ssd.diffusion.diffusers_prior import DiffusersPrior
+from gs_ssd.diffusion.diffusers_prior import Ask, DiffusersPrior
 from gs_ssd.diffusion.freeu import enable_freeu
 from gs_ssd.diffusion.joint_attention import shared_self_attention
 from gs_ssd.diffusion.patch_autoencoder import PatchAutoencoder
@@ -29,7 +29,10 @@ LCM_SCALE = (
 
 
 class UNetPrior(DiffusersPrior):
-    """What the priors with a UNet2DConditionModel share: FreeU, image conditions, features of self-attentions."""
+    """What the priors with a UNet2DConditionModel share: FreeU, image conditions, features, a ControlNet."""
+
+    controlnet: Any = None
+    control_scale = 1.0
 
     def __init__(self, *, unet: UNet2DConditionModel, scheduler: DDIMScheduler, **kwargs: Any) -> None:
         super().__init__(
@@ -45,14 +48,45 @@ class UNetPrior(DiffusersPrior):
         return self.network
 
     def network_output(
-        self, z_t: Tensor, t: int, text: TextCondition, image: Tensor | None = None, *, freeu: bool = False
+        self,
+        z_t: Tensor,
+        t: int,
+        text: TextCondition,
+        image: Tensor | None = None,
+        *,
+        freeu: bool = False,
+        ask: Ask | None = None,
     ) -> Tensor:
         if self.takes_image:
             if image is None:
                 raise ValueError(f"{self.name} needs an image condition")
             z_t = torch.cat([z_t, image], dim=1)
-        with enable_freeu(self.unet) if freeu and self.freeu else nullcontext():
-            return super().network_output(z_t, t, text)
+        return super().network_output(z_t, t, text, freeu=freeu and self.freeu, ask=ask)
+
+    def ask(self, z_t: Tensor, time: Tensor, text: TextCondition, freeu: bool) -> Tensor:
+        with enable_freeu(self.unet) if freeu else nullcontext():
+            return self.forward(z_t, time, text)
+
+    @property
+    def running(self) -> list[Any]:
+        return super().running + ([] if self.controlnet is None else [self.controlnet])
+
+    def controlled(
+        self, z_t: Tensor, time: Tensor, text: TextCondition, added: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """What the ControlNet adds to a call of the UNet; nothing where there is none, or no picture for it."""
+        if self.controlnet is None or text.control is None:
+            return {}
+        down, middle = self.controlnet(
+            z_t,
+            time,
+            text.hidden,
+            text.control,
+            conditioning_scale=self.control_scale,
+            added_cond_kwargs=added,
+            return_dict=False,
+        )
+        return {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
 
     def attention_features(
         self, z_t: Tensor, t: int, text: TextCondition, image: Tensor | None = None, *, freeu: bool = False
@@ -123,6 +157,8 @@ class StableDiffusionPrior(UNetPrior):
         self.text_encoder, self.tokenizer = self.encoders[0], tokenizer
         self._scheduler = scheduler
         self.vocabulary = vocabulary
+        size = unet.config.time_cond_proj_dim  # a latent consistency model's
+        self.scale = None if size is None else scale_embedding(LCM_SCALE - 1, size).to(self.device)
 
     @cached_property
     def pipeline(self) -> StableDiffusionPipeline:
@@ -152,18 +188,10 @@ class StableDiffusionPrior(UNetPrior):
         )
         return TextCondition(self.text_encoder(tokens.input_ids.to(self.device)).last_hidden_state)
 
-    def predict_noise(
-        self, z_t: Tensor, t: int, text: TextCondition, image: Tensor | None = None, *, freeu: bool = False
-    ) -> Tensor:
-        if self.traced is None or self.takes_image or (freeu and self.freeu):
-            return super().predict_noise(z_t, t, text, image, freeu=freeu)
-        with torch.no_grad():
-            return self.to_noise(self.traced(z_t, t, text.hidden), z_t, t)
-
-    def forward(self, z_t: Tensor, t: int, text: TextCondition) -> Tensor:
-        size = self.unet.config.time_cond_proj_dim
-        scale = None if size is None else scale_embedding(LCM_SCALE - 1, size).to(z_t).expand(len(z_t), -1)
-        return self.unet(z_t, t, text.hidden, timestep_cond=scale).sample
+    def forward(self, z_t: Tensor, time: Tensor, text: TextCondition) -> Tensor:
+        scale = None if self.scale is None else self.scale.to(z_t).expand(len(z_t), -1)
+        added = self.controlled(z_t, time, text)
+        return self.unet(z_t, time, text.hidden, timestep_cond=scale, **added).sample
 
     def unknown_words(self, prompt: str) -> list[str]:
         if self.vocabulary is None:

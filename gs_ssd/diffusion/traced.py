@@ -7,9 +7,15 @@ does away with both. It holds for any batch and any size, for the network's shap
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from gs_ssd.diffusion.text import TextCondition
+
+if TYPE_CHECKING:
+    from gs_ssd.diffusion.stable_diffusion import StableDiffusionPrior
 
 LARGEST = (
     50e6  # parameters: above, the products are all that counts, and a second copy of the weights is dear
@@ -17,25 +23,32 @@ LARGEST = (
 
 
 class _Plain(torch.nn.Module):
-    """A UNet with tensors in and a tensor out."""
+    """A prior's UNet with tensors in and a tensor out."""
 
-    def __init__(self, unet: torch.nn.Module) -> None:
+    def __init__(self, prior: StableDiffusionPrior) -> None:
         super().__init__()
-        self.unet = unet
+        self.unet = prior.unet  # whose weights the trace freezes
+        self.call = prior.forward
 
-    def forward(self, z_t: Tensor, t: Tensor, hidden: Tensor) -> Tensor:
-        return self.unet(z_t, t, hidden, return_dict=False)[0]
+    def forward(self, z_t: Tensor, time: Tensor, hidden: Tensor) -> Tensor:
+        return self.call(z_t, time, TextCondition(hidden))
 
 
 class TracedUNet:
-    """Calls a UNet through its trace, which the first call makes; without gradients."""
+    """Asks a prior's UNet through its trace, which the first call makes; what the trace doesn't know goes around it."""
 
-    def __init__(self, unet: torch.nn.Module) -> None:
-        self.plain = _Plain(unet).eval()
+    def __init__(self, prior: StableDiffusionPrior) -> None:
+        self.prior = prior
+        self.plain = _Plain(prior).eval()
         self.graph: torch.jit.ScriptModule | None = None
 
-    def __call__(self, z_t: Tensor, t: int, hidden: Tensor) -> Tensor:
-        inputs = (z_t, torch.full((len(z_t),), t), hidden)
+    def forget(self) -> None:
+        self.graph = None
+
+    def __call__(self, z_t: Tensor, time: Tensor, text: TextCondition, freeu: bool) -> Tensor:
+        if freeu or text.control is not None:
+            return self.prior.ask(z_t, time, text, freeu)
+        inputs = (z_t, time, text.hidden)
         if self.graph is None:
             with warnings.catch_warnings():
                 # torch deprecates traces in favour of torch.compile, which needs a C++ compiler on the user's machine.

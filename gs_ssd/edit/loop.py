@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -45,6 +47,12 @@ class StepReport:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+def totals(reports: Sequence[StepReport]) -> dict[str, float]:
+    """Seconds by phase of all steps."""
+    phases = dict.fromkeys(phase for report in reports for phase in report.seconds)
+    return {phase: sum(report.seconds.get(phase, 0.0) for report in reports) for phase in phases}
+
+
 @dataclass(frozen=True)
 class Observation:
     """What a canvas shows in one step.
@@ -71,19 +79,47 @@ class Observation:
 
 
 class Stopwatch:
-    """Wall time by phase. On a GPU, which works behind the caller's back, it waits for the phase to end."""
+    """Wall time by phase, of one step after the other.
+
+    A GPU works behind the caller's back, and to wait for it after every phase would cost the time that is measured. So
+    phases end with an event in its stream, and the times are read off when the step is over. What had not ended then,
+    the optimiser's last kernels, counts to the next step.
+    """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.on_gpu = torch.device(device).type == "cuda"
+        self.device = torch.device(device)
         self.seconds: dict[str, float] = {}
+        self.marks: list[tuple[str, torch.cuda.Event]] = []
+        self.start()
+
+    def start(self) -> None:
+        """Begin a step."""
+        self.seconds = {}
+        if self.device.type == "cuda":
+            self._mark("")
         self.last = time.perf_counter()
 
     def lap(self, phase: str) -> None:
-        if self.on_gpu:
-            torch.cuda.synchronize()
+        """End a phase."""
+        if self.device.type == "cuda":
+            return self._mark(phase)
         now = time.perf_counter()
         self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self.last
         self.last = now
+
+    def read(self) -> dict[str, float]:
+        """The step's seconds by phase."""
+        while len(self.marks) > 1 and self.marks[1][1].query():
+            (_, begun), (phase, ended) = self.marks[:2]
+            if phase:  # what a caller does between two steps is no phase
+                self.seconds[phase] = self.seconds.get(phase, 0.0) + begun.elapsed_time(ended) / 1000
+            self.marks.pop(0)
+        return dict(self.seconds)
+
+    def _mark(self, phase: str) -> None:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))
+        self.marks.append((phase, event))
 
 
 class Canvas(Protocol):
@@ -132,49 +168,67 @@ def distil(
         ranks: the processes that share the canvas's views; all get the same reports.
 
     Raises:
-        NonFiniteError: names the tensor, step and timestep; the canvas is as it was before that step.
+        NonFiniteError: names the tensor, step and timestep; the canvas is as it was before that step. In half
+            precision the step is done once more in float32 before that.
     """
+    watch = Stopwatch(prior.device)
     for step in range(start, num_steps):
-        watch = Stopwatch(prior.device)
-        seen = canvas.observe(generator, watch)
-        t = timesteps(step, num_steps, prior.schedule, generator)
-        noise = seen.draw(generator, ranks)
-        grad = guidance(
-            prior,
-            Step(
-                z=seen.z.detach(),
-                z_src=seen.z_src,
-                noise=noise,
-                t=t,
-                schedule=prior.schedule,
-                text=seen.text,
-                image=seen.image,
-                generator=generator,
-                ranks=ranks,
-            ),
-        )
-        watch.lap("prior")
-        loss = inject_gradient(seen.z, grad)
-        loss.backward()
-        watch.lap("backward")
+        take = partial(_pull, canvas, prior, guidance, timesteps, step, num_steps, generator, watch, ranks)
+        try:
+            report = take()
+        except NonFiniteError as error:
+            if not prior.may_overflow:
+                raise
+            warnings.warn(f"{error} in half precision: done once more in float32", stacklevel=2)
+            with prior.in_float32():
+                report = take()
+        yield report
 
-        done = take_step(
-            canvas,
-            loss.detach(),
-            {f"the {guidance.name} gradient": grad.sum()},
-            step=step,
-            num_steps=num_steps,
+
+def _pull(
+    canvas: Canvas,
+    prior: DiffusionPrior,
+    guidance: Guidance,
+    timesteps: TimestepSampler,
+    step: int,
+    num_steps: int,
+    generator: torch.Generator,
+    watch: Stopwatch,
+    ranks: Ranks,
+) -> StepReport:
+    """One step; raises NonFiniteError before anything moves."""
+    watch.start()
+    seen = canvas.observe(generator, watch)
+    t = timesteps(step, num_steps, prior.schedule, generator)
+    grad = guidance(
+        prior,
+        Step(
+            z=seen.z.detach(),
+            z_src=seen.z_src,
+            noise=seen.draw(generator, ranks),
             t=t,
+            schedule=prior.schedule,
+            text=seen.text,
+            image=seen.image,
+            generator=generator,
             ranks=ranks,
-        )
-        watch.lap("own")
-        yield StepReport(
-            step=step,
-            t=t,
-            **done,
-            evaluations=guidance.evaluations(t, prior.schedule),
-            seconds=watch.seconds,
-        )
+        ),
+    )
+    watch.lap("prior")
+    loss = inject_gradient(seen.z, grad)
+    loss.backward()
+    watch.lap("backward")
+
+    sums = {f"the {guidance.name} gradient": grad.sum()}
+    done = take_step(canvas, loss.detach(), sums, step=step, num_steps=num_steps, t=t, ranks=ranks)
+    watch.lap("own")
+    return StepReport(
+        step=step,
+        t=t,
+        **done,
+        evaluations=guidance.evaluations(t, prior.schedule),
+        seconds=watch.read(),
+    )
 
 
 def take_step(
@@ -206,6 +260,7 @@ def take_step(
 
 def read(scalars: list[Tensor], ranks: Ranks = ALONE) -> list[float]:
     """The means of scalar tensors over the ranks, in one transfer: each would make the host wait for the GPU."""
-    values = torch.stack([scalar.float() for scalar in scalars])
+    place = scalars[0].device  # a second card's prior leaves some there
+    values = torch.stack([scalar.to(place, torch.float32) for scalar in scalars])
     ranks.average([values])
     return values.tolist()

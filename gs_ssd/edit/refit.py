@@ -219,5 +219,5 @@ def refit(
             t=edited.t,
             **done,
             evaluations=round(edited.evaluations / len(views)),
-            seconds=watch.seconds,
+            seconds=watch.read(),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.edit.anchors import Anchors
 from gs_ssd.edit.densify import Densifier
+from gs_ssd.edit.depth import depth_picture
 from gs_ssd.edit.loop import Observation, Stopwatch
 from gs_ssd.edit.noise import ConsistentNoise
 from gs_ssd.edit.trainable import TrainableScene
@@ -38,29 +39,38 @@ class Views(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+class SourceView(NamedTuple):
+    """ẑ [B, C, h, w], the image condition [B, C, h, w] and the picture of depths [B, 1, H, W], where the prior takes them."""
+
+    latents: Tensor
+    image: Tensor | None = None
+    depth: Tensor | None = None
+
+
 class SourceViews:
-    """Latents (and the image condition) of the unedited scene; cached by view index for a fixed view set."""
+    """What the unedited scene shows; cached by view index for a fixed view set."""
 
     def __init__(self, gaussians: Gaussians, renderer: Callable[..., Render], prior: DiffusionPrior) -> None:
         self.gaussians, self.renderer, self.prior = gaussians, renderer, prior
-        self.cache: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self.cache: dict[int, SourceView] = {}
 
     @torch.no_grad()
-    def __call__(self, cameras: Cameras, indices: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """(ẑ [B, C, h, w], image condition [B, C, h, w] or None)."""
+    def __call__(self, cameras: Cameras, indices: Tensor | None) -> SourceView:
         if indices is None:
             return self._encode(cameras)
         keys = indices.tolist()
         for position, key in enumerate(keys):
             if key not in self.cache:
                 self.cache[key] = self._encode(cameras[position])
-        latents, conditions = zip(*(self.cache[key] for key in keys))
-        return torch.cat(latents), torch.cat(conditions) if self.prior.takes_image else None
+        columns = zip(*(self.cache[key] for key in keys))
+        return SourceView(*(None if column[0] is None else torch.cat(column) for column in columns))
 
-    def _encode(self, cameras: Cameras) -> tuple[Tensor, Tensor | None]:
-        rgb = self.renderer(self.gaussians, cameras).rgb
-        condition = self.prior.encode_condition(rgb) if self.prior.takes_image else None
-        return self.prior.encode(rgb), condition
+    def _encode(self, cameras: Cameras) -> SourceView:
+        mode = {"render_mode": "RGB+ED"} if self.prior.takes_depth else {}
+        out = self.renderer(self.gaussians, cameras.to(self.gaussians.device), **mode)
+        condition = self.prior.encode_condition(out.rgb) if self.prior.takes_image else None
+        depth = depth_picture(out).to(self.prior.device) if self.prior.takes_depth else None
+        return SourceView(self.prior.encode(out.rgb), condition, depth)
 
 
 @dataclass(frozen=True)
@@ -118,10 +128,11 @@ class SplatCanvas:
         cameras, indices = self.views.sample(self.views_per_step, generator)
         own = self.ranks.part(self.views_per_step)
         cameras, indices = cameras[own], None if indices is None else indices[own]
+        placed = cameras.to(self.scene.params["means"].device)
         watch.lap("own")
         # Gaussians that may not change get no gradient, which saves the time to compute it.
         wanted = {} if self.scene.all_editable else {"editable": self.scene.params["editable"]}
-        out = self.renderer(self.scene.gaussians, cameras, **wanted)
+        out = self.renderer(self.scene.gaussians, placed, **wanted)
         if self.densifier is not None:
             out.info["means2d"].retain_grad()
         self.info = out.info
@@ -130,20 +141,28 @@ class SplatCanvas:
 
     def observe(self, generator: torch.Generator, watch: Stopwatch) -> Observation:
         seen = self.look(generator, watch)
-        z_src, image = self.source(seen.cameras, seen.indices)
+        source = self.source(seen.cameras, seen.indices)
         watch.lap("render")
         z = self.prior.encode(seen.rgb)
         watch.lap("encode")
-        return Observation(z, z_src, self._said(seen.cameras), image, self._noise(seen.cameras, z.shape))
+        return Observation(
+            z,
+            source.latents,
+            self._said(seen.cameras, source),
+            source.image,
+            self._noise(seen.cameras, z.shape),
+        )
 
     @torch.no_grad()
     def task(self, indices: Tensor) -> Task:
         """What a 2D editor is given to edit the views `indices` [B] of a fixed set, as they are now."""
         cameras = self.fixed_cameras[indices]
-        z_src, image = self.source(cameras, indices)
+        source = self.source(cameras, indices)
         z = self.prior.encode(self.renderer(self.scene.gaussians, cameras).rgb)
-        seen = Observation(z, z_src, self._said(cameras), image, self._noise(cameras, z.shape))
-        return Task(prior=self.prior, z_src=z_src, z=z, text=seen.text, image=image, draw=seen.draw)
+        seen = Observation(
+            z, source.latents, self._said(cameras, source), source.image, self._noise(cameras, z.shape)
+        )
+        return Task(prior=self.prior, z_src=seen.z_src, z=z, text=seen.text, image=seen.image, draw=seen.draw)
 
     @torch.no_grad()
     def source_picture(self, index: int) -> Tensor:
@@ -156,8 +175,13 @@ class SplatCanvas:
         assert isinstance(self.views, FixedViews)
         return self.views.cameras
 
-    def _said(self, cameras: Cameras) -> Texts:
-        return self.texts(cameras) if callable(self.texts) else self.texts
+    def _said(self, cameras: Cameras, source: SourceView) -> Texts:
+        """The conditions of the views, with what the source's depth is there, where the prior takes it."""
+        text = self.texts(cameras) if callable(self.texts) else self.texts
+        if source.depth is None:
+            return text
+        picture = source.depth.expand(-1, 3, -1, -1)
+        return {name: record.with_control(picture) for name, record in text.items()}
 
     def _noise(self, cameras: Cameras, shape: torch.Size) -> Callable[[torch.Generator], Tensor] | None:
         if self.noise is None:

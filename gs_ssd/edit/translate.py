@@ -49,5 +49,5 @@ def translate(
         canvas.image.parameter.data.copy_(after["z"])
         watch.lap("own")
         yield StepReport(
-            step=step, t=move.t, loss=loss, evaluations=editor.evaluations(move), seconds=watch.seconds
+            step=step, t=move.t, loss=loss, evaluations=editor.evaluations(move), seconds=watch.read()
         )

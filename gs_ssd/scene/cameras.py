@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gs_ssd.devices import upload
+
 
 @dataclass
 class Cameras:
@@ -31,7 +33,7 @@ class Cameras:
         return Cameras(self.viewmats[index], self.Ks[index], self.width, self.height)
 
     def to(self, device: torch.device | str) -> Cameras:
-        return Cameras(self.viewmats.to(device), self.Ks.to(device), self.width, self.height)
+        return Cameras(upload(self.viewmats, device), upload(self.Ks, device), self.width, self.height)
 
     @property
     def positions(self) -> Tensor:

@@ -7,7 +7,6 @@ prior, canvas and method bring for each other (`gs_ssd.session.calibration`), a 
 from __future__ import annotations
 
 import inspect
-import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -24,9 +23,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gs_ssd import samples
 from gs_ssd.assets import CONFIGS, ROOT, check_assets
+from gs_ssd.diffusion.folders import recognise
 from gs_ssd.errors import UserError
 from gs_ssd.results.folder import slug
-from gs_ssd.session.calibration import calibrated
+from gs_ssd.session.calibration import PHOTOS, calibrated
 from gs_ssd.session.shorthands import as_overrides, chosen, dotted_keys, expand, explain, preset_overrides
 
 if TYPE_CHECKING:
@@ -105,16 +105,22 @@ def settled(overrides: Sequence[str], door: str, *, cuda: bool) -> list[str]:
     return [*as_overrides(own), *both]
 
 
+# Names whose family is called otherwise.
+FAMILIES = {"sd35": "sd3", "sdxl_turbo": "sdxl"}
+
+
 def family(choice: str, path: str | None) -> str:
-    """The calibration's name for a prior: a folder's is read off its model_index.json."""
-    if choice != "folder" or path is None:
-        return choice if choice in ("embedded", "ip2p") else "tiny" if choice.startswith("tiny") else "sd"
-    index = Path(path.strip("'")).expanduser() / "model_index.json"
-    try:
-        kind = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name", ""))
-    except (OSError, ValueError):
-        return "sd"
-    return "ip2p" if "InstructPix2Pix" in kind else "sd"
+    """The family of a prior, as the calibration and the costs know it: a folder's is read off its small files.
+
+    Raises UserError for a folder that holds no model. A hub name that is no alias's counts as Stable Diffusion.
+    """
+    if path not in (None, "null"):
+        folder = Path(path.strip("'")).expanduser()
+        return recognise(folder, weights=False).kind if folder.exists() else "sd"
+    if choice.startswith("tiny"):
+        return "tiny"
+    name = FAMILIES.get(choice, choice)
+    return name if name in ("embedded", *PHOTOS) else "sd"
 
 
 def _composed(overrides: list[str], door: str) -> DictConfig:
@@ -210,7 +216,7 @@ def _check_number(name: str, value: Any, kind: Any) -> None:
         raise UserError(f"{name}={value} must be a finite number")
 
 
-def pick_device(name: str, ranks: Ranks | None = None) -> torch.device:
+def pick_device(name: str, ranks: Ranks | None = None, *, setting: str = "device") -> torch.device:
     """auto, cpu, cuda or cuda:<index>; of several ranks each has its own GPU.
 
     Raises UserError for a device that isn't there.
@@ -218,20 +224,28 @@ def pick_device(name: str, ranks: Ranks | None = None) -> torch.device:
     import torch
 
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(name)):
-        raise UserError(f"device={name} is none of auto, cpu, cuda, cuda:<index>")
+        raise UserError(f"{setting}={name} is none of auto, cpu, cuda, cuda:<index>")
     if ranks is not None and ranks.size > 1:
         if ":" in name:
-            raise UserError(f"device={name} is one GPU for {ranks.size} ranks; use device=cuda")
+            raise UserError(f"{setting}={name} is one GPU for {ranks.size} ranks; use {setting}=cuda")
         if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
             name = f"cuda:{ranks.local}"
     if name.startswith("cuda"):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(name.partition(":")[2] or 0) >= count:
             raise UserError(
-                f"device={name}: torch sees {count} CUDA GPUs here; use device=cpu or device=auto"
+                f"{setting}={name}: torch sees {count} CUDA GPUs here; use {setting}=cpu or {setting}=auto"
             )
         return torch.device(name)
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu")
+
+
+def pick_prior_device(cfg: DictConfig, ranks: Ranks | None = None) -> torch.device:
+    """Where the prior runs: on a card of its own, or where the scene is."""
+    own = cfg.diffusion.get("device")
+    if own is None:
+        return pick_device(cfg.device, ranks)
+    return pick_device(own, ranks, setting="diffusion.device")
 
 
 def scene_of(cfg: DictConfig, generator: torch.Generator) -> Scene:
@@ -322,7 +336,8 @@ def scene_edit(
     if device.type == "cuda":
         compile_kernels(device)  # minutes at the first time, and before anything is downloaded
     source = None if cfg.scene.path is None else cfg.prompt.source or ""
-    prior: Any = load or (lambda: build(cfg, "diffusion", device=device))
+    prior_device = pick_prior_device(cfg, ranks)
+    prior: Any = load or (lambda: build(cfg, "diffusion", device=prior_device))
     if cfg.get("mask") is not None:
         prior = prior()
         scene = scene.select(
@@ -345,6 +360,7 @@ def scene_edit(
         seed=cfg.seed,
         generator=generator,
         ranks=ranks or ALONE,
+        device=device,
     )
 
 
@@ -427,7 +443,7 @@ def image_edit(cfg: DictConfig, prior: DiffusionPrior | None = None) -> ImageEdi
     from gs_ssd.session.image import ImageEdit
     from gs_ssd.session.prompts import Prompts
 
-    device = pick_device(cfg.device)
+    device = pick_prior_device(cfg)
     making = "image" not in cfg
     if not making and not cfg.image:
         raise UserError("no image given; name a PNG or JPEG file: image=photo.jpg")

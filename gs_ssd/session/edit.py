@@ -71,6 +71,7 @@ class SceneEdit(Run):
         seed: of everything drawn.
         generator: draws instead of one seeded with `seed`, where a caller has drawn from it before.
         ranks: the processes that share the views of every step (`gs_ssd.ranks.joined`).
+        device: where the scene is rendered and edited; None: where the prior is.
 
     Raises UserError for settings that don't fit together, before anything is computed.
     """
@@ -95,6 +96,7 @@ class SceneEdit(Run):
         seed: int = 0,
         generator: torch.Generator | None = None,
         ranks: Ranks = ALONE,
+        device: torch.device | str | None = None,
     ) -> None:
         started = time.perf_counter()
         switch("optimizer.clamp_colours", clamp_colours)
@@ -142,7 +144,7 @@ class SceneEdit(Run):
         prompts.check(prior)
         generator = generator or torch.Generator().manual_seed(seed)
         super().__init__(
-            self._canvas(prior, generator, ranks),
+            self._canvas(prior, generator, ranks, torch.device(device or prior.device)),
             prior=prior,
             guidance=guidance,
             timesteps=timesteps,
@@ -157,8 +159,10 @@ class SceneEdit(Run):
         canvas = "blob" if self.prompts.source is None else "scene"
         return calibrated(prior=prior.family, canvas=canvas, method="ssd", rule="linear")
 
-    def _canvas(self, prior: DiffusionPrior, generator: torch.Generator, ranks: Ranks) -> SplatCanvas:
-        scene, settings, device = self.scene, self.settings, torch.device(prior.device)
+    def _canvas(
+        self, prior: DiffusionPrior, generator: torch.Generator, ranks: Ranks, device: torch.device
+    ) -> SplatCanvas:
+        scene, settings = self.scene, self.settings
         views = training_views(
             scene.frame,
             size=settings["resolution"],
@@ -215,6 +219,11 @@ class SceneEdit(Run):
         )
 
     @property
+    def device(self) -> torch.device:
+        """Where the scene is."""
+        return self.before.device
+
+    @property
     def gaussians(self) -> Gaussians:
         """A detached copy of the scene as it is now."""
         return self.trainable.gaussians.clone()
@@ -241,6 +250,7 @@ class SceneEdit(Run):
             renderer=self.renderer,
             measures=measures,
             set_up_seconds=self.set_up_seconds,
+            prior=self.prior.about(),
         )
 
     def about(self) -> dict[str, Any]:

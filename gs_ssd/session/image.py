@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.diffusion.timesteps import Linear, TimestepSampler
 from gs_ssd.edit.image import LATENT_RATE, ImageCanvas, LatentImage, PixelImage
-from gs_ssd.edit.loop import StepReport
+from gs_ssd.edit.loop import StepReport, totals
 from gs_ssd.edit.refit import Refit
 from gs_ssd.editors.base import Editor
 from gs_ssd.errors import UserError
@@ -205,6 +205,7 @@ class ImageEdit(Run):
             after=self.picture,
             reports=list(self.reports),
             num_steps=self.num_steps,
+            prior=self.prior.about(),
         )
 
     def about(self) -> dict[str, Any]:
@@ -268,6 +269,7 @@ class ImageResult:
     after: Tensor
     reports: list[StepReport]
     num_steps: int
+    prior: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -298,8 +300,10 @@ class ImageResult:
             "command": list(command),
             "config": config,
             "environment": environment() | {"device": str(self.after.device)},
+            "prior": dict(self.prior),
             "steps_done": len(self.reports),
             "seconds": self.seconds,
+            "seconds_by_phase": totals(self.reports),
             "peak_memory_mb": peak_memory_mb(),
             "output": {"sha256": sha256(last)},
         }

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gs_ssd.edit.loop import StepReport
+from gs_ssd.edit.loop import StepReport, totals
 from gs_ssd.render import Render
 from gs_ssd.results.change import Change
 from gs_ssd.results.earlier import earlier_edits
@@ -33,6 +33,7 @@ class EditResult:
         before, after: the Gaussians; `editable`, `editable_after` [N] say which the edit could touch.
         origin: [N after] the index in `before` that each one is, or descends from.
         reports: of the steps that were done, of `num_steps`.
+        prior: what the prior says of itself, for run.json.
         metrics: on random views (`gs_ssd.session.measure`), computed when first asked for.
     """
 
@@ -48,6 +49,7 @@ class EditResult:
     renderer: Callable[..., Render]
     measures: Measures
     set_up_seconds: float = 0.0
+    prior: Mapping[str, Any] = field(default_factory=dict)
     change: Change | None = field(default=None)
 
     @cached_property
@@ -129,11 +131,11 @@ class EditResult:
         self, command: Sequence[str] = (), config: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """What run.json says, besides the digest of the result and the change."""
-        phases = self.reports[0].seconds if self.reports else {}
         return {
             "command": list(command),
             "config": config,
             "environment": environment() | {"device": str(self.before.device)},
+            "prior": dict(self.prior),
             "input": {
                 "path": None if self.scene.source is None else str(self.scene.source),
                 "sha256": self.scene.digest,
@@ -144,9 +146,7 @@ class EditResult:
             "earlier_edits": earlier_edits(self.scene.source, self.scene.digest),
             "steps_done": len(self.reports),
             "seconds": {"set_up": self.set_up_seconds, "edit": self.seconds},
-            "seconds_by_phase": {
-                name: sum(report.seconds.get(name, 0.0) for report in self.reports) for name in phases
-            },
+            "seconds_by_phase": totals(self.reports),
             "peak_memory_mb": peak_memory_mb(),
         }
 

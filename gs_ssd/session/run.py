@@ -62,6 +62,7 @@ class Run:
 
     @property
     def device(self) -> torch.device:
+        """Where what is edited is."""
         return torch.device(self.prior.device)
 
     def __len__(self) -> int:

@@ -9,8 +9,11 @@ from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from torch.testing import assert_close
 
 from gs_ssd.diffusion.load import load_prior
-from gs_ssd.diffusion.lora import ADAPTED
+from gs_ssd.diffusion.lora import ADAPTED, LoraTwin
+from gs_ssd.diffusion.timesteps import Linear
 from gs_ssd.diffusion.tiny import tiny_prior
+from gs_ssd.edit.image import ImageCanvas, LatentImage
+from gs_ssd.edit.loop import distil
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import SSD, encode_prompts
 from tests.diffusion.test_families import step_of
@@ -142,19 +145,59 @@ def test_offloaded_text_encoders_visit_the_device_to_encode(monkeypatch):
         load_prior("tiny", device="cpu", offload="all")
 
 
-def test_an_overflow_in_half_precision_is_computed_once_more_in_float32():
-    prior = tiny_prior(dtype=torch.float16)
-    weights = {name: p.clone() for name, p in prior.network.named_parameters()}
-    step, dtypes = step_of(tiny_prior()), []
+def overflowing(prior) -> list[torch.dtype]:
+    """Make the network overflow in float16; returns a list of the types in which it is asked."""
+    dtypes = []
 
     def overflow(module, inputs, output):
         dtypes.append(module.weight.dtype)
         return output * 1e6  # 65504 is the largest float16
 
-    handle = prior.network.conv_in.register_forward_hook(overflow)
-    text = encode_prompts(prior, target="a clown", source="a man")
-    with pytest.warns(UserWarning, match="overflowed in half precision at t = 499: computed in float32"):
-        eps = prior.predict_noise(step.z_t, step.t, text["target"])
-    handle.remove()
-    assert dtypes == [torch.float16, torch.float32] and bool(eps.isfinite().all())
+    prior.network.conv_in.register_forward_hook(overflow)
+    return dtypes
+
+
+def test_a_step_that_overflows_in_half_precision_is_done_once_more_in_float32():
+    prior = tiny_prior(dtype=torch.float16)
+    weights = {name: p.clone() for name, p in prior.network.named_parameters()}
+    dtypes = overflowing(prior)
+    image, run = picture_run(prior, steps=2)
+    before = image.latents().detach().clone()
+    with pytest.warns(UserWarning, match=r"ssd gradient is not finite at step 0 .*once more in float32"):
+        report = next(run)
+    assert dtypes == [torch.float16, torch.float32] and report.step == 0
+    after = image.latents().detach()
+    assert bool(after.isfinite().all()) and not torch.equal(after, before)
     assert all(torch.equal(p, weights[name]) for name, p in prior.network.named_parameters())
+
+
+def test_an_overflow_does_not_stay_in_the_adapters_of_vsd():
+    prior = tiny_prior(dtype=torch.float16)
+    twin = LoraTwin(prior)
+    before = [p.clone() for p in twin.parameters]
+    twin.twin.network.conv_in.register_forward_hook(lambda module, inputs, output: output * 1e6)
+    step = step_of(tiny_prior())
+    loss = twin.train_step(step.z, step.text_of("target"), None, torch.Generator().manual_seed(0))
+    assert loss != loss  # not a number
+    assert all(torch.equal(p, old) for p, old in zip(twin.parameters, before))
+
+
+def picture_run(prior, *, steps: int, guidance=None):
+    """A picture's latents and the loop that edits them."""
+    rgb = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    image = LatentImage(prior, prior.encode(rgb))
+    canvas = ImageCanvas(
+        image,
+        optimizer=torch.optim.SGD([image.parameter], lr=0.01),
+        text=encode_prompts(prior, target="a clown", source="a man"),
+        z_src=prior.encode(rgb),
+    )
+    run = distil(
+        canvas,
+        prior=prior,
+        guidance=guidance or SSD(),
+        timesteps=Linear(),
+        num_steps=steps,
+        generator=torch.Generator().manual_seed(0),
+    )
+    return image, run

@@ -111,8 +111,8 @@ def test_source_latents_of_fixed_views_are_computed_once(gaussians):
 
     cameras, _ = OrbitViews(find_frame(gaussians), SIZE, SIZE).sample(3, torch.Generator().manual_seed(0))
     source = SourceViews(gaussians, counting, prior())
-    first, _ = source(cameras[[0, 2]], torch.tensor([0, 2]))
-    again, _ = source(cameras[[2, 0]], torch.tensor([2, 0]))
+    first, *_ = source(cameras[[0, 2]], torch.tensor([0, 2]))
+    again, *_ = source(cameras[[2, 0]], torch.tensor([2, 0]))
     assert calls == [1, 1] and torch.equal(first, again.flip(0))
     source(cameras, None)
     assert calls == [1, 1, 3]

@@ -59,18 +59,23 @@ class Prior(Mask):
         assert context.renderer is not None
         cameras = context.around(self.views, context.prior.resolution).to(gaussians.device)
         text = context.prior.encode_prompt([context.target, context.source])
-        generator = torch.Generator().manual_seed(self.seed)
-        maps = [
-            self._disagreement(context.renderer(gaussians, cameras[i]).rgb, context.prior, text, generator)
-            for i in range(len(cameras))
-        ]
-        pictures = torch.cat([_filled(view) for view in maps])
+        views = [context.renderer(gaussians, cameras[i]).rgb for i in range(len(cameras))]
+        maps = self._disagreements(views, context.prior, text)
+        if context.prior.may_overflow and not bool(maps.isfinite().all()):
+            with context.prior.in_float32():
+                maps = self._disagreements(views, context.prior, text)
+        pictures = torch.cat([_filled(view) for view in maps.split(1)]).to(gaussians.device)
         values, total = shares(gaussians, cameras, pictures, context.renderer)
         seen = total > _SEEN
         if not bool(seen.any()):
             return seen
         level = _otsu(values[seen], total[seen]) if self.threshold is None else self.threshold
         return (values >= level) & seen
+
+    def _disagreements(self, views: list[Tensor], prior, text) -> Tensor:
+        """D [C, H, W] of C pictures [1, H, W, 3]."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return torch.cat([self._disagreement(rgb, prior, text, generator) for rgb in views])
 
     def _disagreement(self, rgb: Tensor, prior, text, generator: torch.Generator) -> Tensor:
         """D [1, H, W] of one picture [1, H, W, 3]."""
