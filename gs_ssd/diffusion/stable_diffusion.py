@@ -107,12 +107,12 @@ class UNetPrior(DiffusersPrior):
 
     @contextmanager
     def joint_attention(self, count: int) -> Iterator[None]:
-        traced, self.traced = self.traced, None  # a frozen graph has no place for it
+        shortcut, self.shortcut = self.shortcut, None  # a frozen graph has no place for it
         try:
             with shared_self_attention(self.unet, count):
                 yield
         finally:
-            self.traced = traced
+            self.shortcut = shortcut
 
 
 class StableDiffusionPrior(UNetPrior):

@@ -40,7 +40,7 @@ class Views(Protocol):
 
 
 class SourceView(NamedTuple):
-    """ẑ [B, C, h, w], the image condition [B, C, h, w] and the picture of depths [B, 1, H, W], where the prior takes them."""
+    """ẑ and the image condition [B, C, h, w] and the picture of depths [B, 1, H, W], where the prior takes them."""
 
     latents: Tensor
     image: Tensor | None = None
