@@ -113,9 +113,13 @@ class DiffusersPrior(DiffusionPrior):
         self.freeu = freeu
 
     def about(self) -> dict[str, Any]:
-        dtypes = {"network": self.network.dtype, "autoencoder": self.vae.dtype}
         return super().about() | {
-            "dtype": {name: str(x).removeprefix("torch.") for name, x in dtypes.items()}
+            "dtype": {
+                name: str(part.dtype).removeprefix("torch.")
+                for name, part in (("network", self.network), ("vae", self.vae))
+            },
+            "offload": "text" if self.rest != self.device else "none",
+            "tiny_vae": self.small_encoder is not None,
         }
 
     # Latents

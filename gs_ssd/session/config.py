@@ -457,7 +457,7 @@ def image_edit(cfg: DictConfig, prior: DiffusionPrior | None = None) -> ImageEdi
         size=cfg.size,
         num_steps=cfg.steps,
         seed=cfg.seed,
-        **({"init": cfg.init} if making else {"space": cfg.space}),
+        **({"init": cfg.init} if making else {"space": cfg.space, "depth": cfg.depth}),
     )
 
 

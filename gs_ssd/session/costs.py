@@ -9,7 +9,9 @@ Nothing here imports torch: a prediction costs milliseconds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 MEGA = 1e6
 
@@ -162,6 +164,22 @@ class Cost:
     @property
     def total(self) -> float:
         return sum(self.seconds.values())
+
+
+def levers(prior: Mapping[str, Any], *, views: int = 1) -> list[str]:
+    """The settings that lower the GPU's memory and are not in use, those that change the result least first.
+
+    `prior` is what `DiffusionPrior.about` says, or as much of it as is known.
+    """
+    dtype = prior.get("dtype", {})
+    found = {
+        "views_per_step=1": views > 1,
+        "diffusion.offload=text": prior.get("offload", "none") == "none",
+        "diffusion.dtype=float16": dtype.get("network") == "float32",
+        "diffusion.vae_dtype=float16": dtype.get("vae", "float32") == "float32",
+        "diffusion.vae=taesd": not prior.get("tiny_vae", False),
+    }
+    return [*(name for name, helps in found.items() if helps), "a smaller resolution=", "a smaller model"]
 
 
 def predict(job: Job, *, cuda: bool, threads: int = 1, compiled: bool = True) -> Cost | None:

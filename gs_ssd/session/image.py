@@ -56,6 +56,7 @@ class ImageEdit(Run):
         rate: step size; None: 0.0488 = 0.1·2000/64² (the DDS authors') for latents, 0.01 for pixels, 0.05 from noise.
         size: pixels of the shorter side; None keeps the picture's own, and takes the prior's for noise.
         init: standard deviation of the latents that a picture from noise starts with.
+        depth: the picture's depth, near white, as a file or a tensor like `image`; where the prior has a ControlNet.
         num_steps, seed: how long, and of everything drawn.
 
     Raises UserError for settings that don't fit together, before anything is computed.
@@ -75,6 +76,7 @@ class ImageEdit(Run):
         init: float = 0.1,
         num_steps: int = 200,
         seed: int = 0,
+        depth: str | os.PathLike | Tensor | None = None,
     ) -> None:
         self.settings: dict[str, Any] = {
             "space": choice("space", space, SPACES),
@@ -110,6 +112,7 @@ class ImageEdit(Run):
         self.text = encode_prompts(
             prior, target=prompts.target, source=prompts.source or "", negative=negative
         )
+        self._add_depth(depth, prior, rgb)
         canvas = self._from_noise(prior, rgb, generator) if making else self._from_picture(prior, rgb)
         self.start = self.image.picture()
         self.before = self.start if making else rgb
@@ -122,6 +125,28 @@ class ImageEdit(Run):
             generator=generator,
             seed=seed,
         )
+
+    def _add_depth(
+        self, depth: str | os.PathLike | Tensor | None, prior: DiffusionPrior, rgb: Tensor
+    ) -> None:
+        """Put the picture's depth into the conditions, for a prior with a ControlNet."""
+        if not prior.takes_depth:
+            if depth is not None:
+                raise UserError(
+                    f"depth= is read by a ControlNet, and {prior.name} has none; set diffusion.control=depth"
+                )
+            return
+        if depth is None:
+            raise UserError(
+                f"{prior.name} has a ControlNet, which reads the picture's depth; give depth=<picture>, near is white"
+            )
+        if not isinstance(depth, Tensor):
+            depth = load_image(depth, factor=prior.vae_scale_factor, size=min(rgb.shape[1:3]))
+        if depth.shape != rgb.shape:
+            (h, w), (height, width) = depth.shape[1:3], rgb.shape[1:3]
+            raise UserError(f"the depth is {w}x{h} pixels, the picture {width}x{height}; make them one size")
+        picture = depth.to(prior.device).permute(0, 3, 1, 2)
+        self.text = {name: record.with_control(picture) for name, record in self.text.items()}
 
     def _check_family(self, guidance: object) -> None:
         """Raise UserError for a method of scenes, and for what a 2D editor would ignore."""

@@ -20,9 +20,11 @@ from gs_ssd.edit.refit import Refit, refit
 from gs_ssd.edit.splats import SplatCanvas
 from gs_ssd.edit.translate import translate
 from gs_ssd.editors.base import Editor
+from gs_ssd.errors import UserError
 from gs_ssd.guidance.base import Guidance
 from gs_ssd.ranks import ALONE, Ranks
 from gs_ssd.session.checkpoints import save_checkpoint
+from gs_ssd.session.costs import levers
 
 # What edits: a score's formula, pictures and a refit, or a walk of one picture.
 Method = Guidance | Refit | Editor
@@ -82,6 +84,11 @@ class Run:
         try:
             with self._own_random_state():
                 report = next(self._steps)
+        except torch.OutOfMemoryError as error:
+            self._steps = None
+            raise UserError(
+                f"the GPU is out of memory at step {self.step}; what lowers it: {', '.join(self.levers())}"
+            ) from error
         except BaseException:
             self._steps = None  # a generator that raised is over; the next call begins where this step began
             raise
@@ -109,6 +116,10 @@ class Run:
             ranks=self.ranks,
             **common,
         )
+
+    def levers(self) -> list[str]:
+        """The settings that would lower the GPU's memory and are not in use."""
+        return levers(self.prior.about(), views=getattr(self.canvas, "views_per_step", 1))
 
     @contextmanager
     def _own_random_state(self) -> Iterator[None]:

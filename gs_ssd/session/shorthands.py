@@ -37,6 +37,7 @@ TEXTS = (
     "scene.cameras",
     "scene.name",
     "image",
+    "depth",
     "prompt.name",
     "prompt.source",
     "prompt.target",
