@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # see train.py
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # pytest -n: the workers share the cores out
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // int(workers), 1)))
 
 import pytest
 import torch

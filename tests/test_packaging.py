@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 
 import pytest
 import yaml
@@ -32,6 +33,7 @@ def extras() -> dict[str, str]:
     }
 
 
+@cache
 def imported(*folders: str) -> dict[str, str]:
     """The distributions that the code names in an import, with one file that does."""
     found: dict[str, str] = {}

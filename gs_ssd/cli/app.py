@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gs_ssd.cli.signals import Interrupted, Signals
+from gs_ssd.cli.signals import NOTHING_YET, Interrupted, Signals
 from gs_ssd.cli.streams import keep_streams_open
 from gs_ssd.errors import RankLostError, UserError
 
@@ -32,7 +32,17 @@ def launch(job: Callable[[DictConfig, Signals], int], door: str, arguments: Sequ
     """
     prepare_process()
     with Signals() as signals:
-        return answer(lambda: _launch(job, door, list(arguments), signals))
+        return answer(lambda: _stoppable(lambda: _launch(job, door, list(arguments), signals), signals))
+
+
+def _stoppable(job: Callable[[], int], signals: Signals) -> int:
+    """Run `job`; a library that a signal broke off while it was imported may swallow it, and fail later by itself."""
+    try:
+        return job()
+    except Exception:
+        if signals.requested and not signals.patient:
+            raise Interrupted(NOTHING_YET) from None
+        raise
 
 
 def prepare_process() -> None:

@@ -309,10 +309,21 @@ def told(cost: Cost) -> str:
 
 
 def job_of(cfg: DictConfig) -> Job:
-    """What the settings ask for, as far as it costs anything; raises UserError for a scene that isn't there."""
+    """What the settings ask for, as far as it costs anything; raises UserError for what they can't be."""
+    from omegaconf import OmegaConf
+
+    from gs_ssd.checks import whole
     from gs_ssd.session.config import family
     from gs_ssd.session.costs import CPU_PRIORS, CUDA_PRIORS, Job
 
+    for name in (
+        "steps",
+        "views_per_step",
+        "render.frames",
+        "render.size",
+        *["resolution"] * bool(cfg.resolution),
+    ):
+        whole(name, OmegaConf.select(cfg, name), least=1)
     kind = family("folder" if cfg.diffusion.path else cfg.diffusion.name, cfg.diffusion.path)
     known = CPU_PRIORS.get(kind) or CUDA_PRIORS.get(kind)
     return Job(

@@ -12,6 +12,8 @@ import sys
 from types import FrameType, TracebackType
 from typing import Any
 
+NOTHING_YET = "nothing had been computed yet"
+
 
 class Interrupted(BaseException):
     """A signal ended the command; the message says what was kept. No Exception: nothing on the way may catch it."""
@@ -55,6 +57,8 @@ class Signals:
 
     def finish_first(self, said: str) -> None:
         """From now on a signal lets the work at hand finish; `said` is what the user is told."""
+        if self.requested and not self.patient:
+            raise Interrupted(NOTHING_YET)  # a library swallowed the first one
         self.patient, self.said = True, said
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -64,7 +68,7 @@ class Signals:
             os._exit(130)
         self.requested = True
         if not self.patient:
-            raise Interrupted("nothing had been computed yet")
+            raise Interrupted(NOTHING_YET)
         if self.aloud:
             _say(self.said)
 

@@ -11,13 +11,14 @@ import functools
 import hashlib
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from numba import njit, types
 
 _KERNEL_FILES = ("composite", "harmonics", "projection", "simd", "threads", "tiles")
 # The kernels that Python calls; the others are compiled into them.
-ENTRY_POINTS = []
+ENTRY_POINTS: list[Any] = []
 
 
 def kernel(function):

@@ -131,10 +131,11 @@ def measure(
     compat = None
     if measures.compat and clip is not None:
         native = measures.native_cameras(scene).to(device)
-        compat = tuple(
-            torch.cat([clip.squashed(renderer(gaussians, native[i]).rgb.clamp(0, 1)) for i in views])
-            for gaussians in (before, after)
-        )
+
+        def published(gaussians: Gaussians) -> Tensor:
+            return torch.cat([clip.squashed(renderer(gaussians, native[i]).rgb.clamp(0, 1)) for i in views])
+
+        compat = published(before), published(after)
     metrics = edit_metrics(
         **images,
         editable_alpha=alpha,

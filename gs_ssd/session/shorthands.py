@@ -170,7 +170,7 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _is_path(value: str) -> bool:
     value = value.strip("\"'")
-    return "/" in value or value.startswith(("~", ".")) or Path(value).suffix != "" or Path(value).exists()
+    return "/" in value or value.startswith(("~", ".")) or Path(value).suffix != "" or os.path.exists(value)
 
 
 def explain(error: Exception, keys: Sequence[str]) -> str:

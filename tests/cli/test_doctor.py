@@ -152,3 +152,10 @@ def test_estimates_are_told_from_measurements():
     assert gpu.gpu_mb > 4000
     assert predict(replace(FACE, family="sdxl"), cuda=True) is None
     assert CPU_PRIORS.keys() - {"tiny"} <= CUDA_PRIORS.keys()
+
+
+@pytest.mark.parametrize("setting", ["steps=x", "views_per_step=0", "resolution=big", "render.frames=null"])
+def test_a_wrong_value_is_one_line(setting, capsys):
+    assert main(["doctor", "scene=face", "prompt=clown", "device=cpu", setting]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {setting} must be a whole number") and said.count("\n") == 1

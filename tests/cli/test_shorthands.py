@@ -48,3 +48,9 @@ def test_unknown_names_say_what_exists():
         "Could not override 'guidance.w_q'.\nKey 'w_q' is not in struct\n full_key: guidance.w_q"
     )
     assert "there are: guidance.w_p, guidance.w_t" in explain(error, keys)
+
+
+def test_a_name_that_no_file_can_have_is_a_name():
+    """It was an OSError of the file system."""
+    for group in ("scene", "diffusion"):
+        assert expand([f"{group}={'x' * 300}", "device=cpu"], cuda=False)[-2] == f"{group}={'x' * 300}"

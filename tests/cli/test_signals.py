@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM at random moments: never a traceback, and what was computed is kept."""
 
+import contextlib
 import os
 import random
 import signal
@@ -135,3 +136,20 @@ def test_sigterm_is_ours_after_the_readers_are_loaded():
         [sys.executable, "-c", TERMINATED], capture_output=True, text=True, cwd=ROOT, timeout=120
     )
     assert done.stdout == "caught\n" and not done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("swallowed_by", ["an import that fails later", "nothing that fails"])
+def test_a_signal_that_a_library_swallows_still_stops_the_command(swallowed_by, capsys):
+    """numpy's own import, broken off, says "cannot load module more than once per process" later on."""
+    from gs_ssd.cli.app import launch
+
+    def job(cfg, signals):
+        with contextlib.suppress(BaseException):  # as libraries' imports do
+            os.kill(os.getpid(), signal.SIGINT)
+        if swallowed_by == "an import that fails later":
+            raise ImportError("cannot load module more than once per process")
+        signals.finish_first("stopping")
+        raise AssertionError("went on")
+
+    assert launch(job, "train", ["device=cpu"]) == 130
+    assert capsys.readouterr().err == "stopped: nothing had been computed yet\n"

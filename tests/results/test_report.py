@@ -131,6 +131,7 @@ def test_a_run_without_steps_has_a_report(reports, tmp_path):
     assert "<svg" not in text
 
 
+@pytest.mark.slow
 def test_a_large_run_stays_below_its_size(tmp_path, monkeypatch):
     monkeypatch.setattr("gs_ssd.results.report._VIDEO", 600_000)
     large = random_gaussians(300_000, sh_degree=0)

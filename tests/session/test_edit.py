@@ -227,6 +227,7 @@ def test_results_are_saved_and_the_source_is_never_overwritten(tmp_path):
     assert json.loads((out / "run.json").read_text())["input"]["sha256"] == scene.digest
 
 
+@pytest.mark.slow
 def test_the_readmes_library_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
