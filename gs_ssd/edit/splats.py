@@ -62,8 +62,14 @@ class SourceViews:
         for position, key in enumerate(keys):
             if key not in self.cache:
                 self.cache[key] = self._encode(cameras[position])
-        columns = zip(*(self.cache[key] for key in keys))
-        return SourceView(*(None if column[0] is None else torch.cat(column) for column in columns))
+        seen = [self.cache[key] for key in keys]
+        images = [view.image for view in seen if view.image is not None]
+        depths = [view.depth for view in seen if view.depth is not None]
+        return SourceView(
+            torch.cat([view.latents for view in seen]),
+            torch.cat(images) if images else None,
+            torch.cat(depths) if depths else None,
+        )
 
     def _encode(self, cameras: Cameras) -> SourceView:
         mode = {"render_mode": "RGB+ED"} if self.prior.takes_depth else {}

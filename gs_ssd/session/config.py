@@ -7,6 +7,7 @@ prior, canvas and method bring for each other (`gs_ssd.session.calibration`), a 
 from __future__ import annotations
 
 import inspect
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -49,6 +50,9 @@ SAMPLE: dict[str, Any] = {
     "ball_views": samples.VIEWS | {"count": None},
     "view_words": samples.VIEW_WORDS,
 }
+
+# What no single value can replace (anchors, densify and a mask may be null).
+GROUPS_OF_SETTINGS = ("checkpoint", "metrics", "optimizer", "prompt", "render", "scene", "scene.views")
 
 
 def _sample(name: str) -> Any:
@@ -128,12 +132,24 @@ def _composed(overrides: list[str], door: str) -> DictConfig:
         try:
             cfg = hydra_compose(door, overrides=overrides)
             OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+            _check_groups(cfg)
             return cfg
         except (HydraException, OmegaConfBaseException) as error:
             config = cast(dict[str, Any], OmegaConf.to_container(hydra_compose(door), resolve=False))
             raise UserError(explain(error, dotted_keys(config))) from error
         finally:
             GlobalHydra.instance().clear()
+
+
+def _check_groups(cfg: DictConfig) -> None:
+    """Raise UserError where one value stands in the place of several settings."""
+    for group in GROUPS_OF_SETTINGS:
+        parent, _, name = group.rpartition(".")
+        within = OmegaConf.select(cfg, parent) if parent else cfg
+        if within is not None and name in within and not isinstance(within[name], DictConfig):
+            raise UserError(
+                f"{group}={within[name]} is not one setting; it holds several, such as {group}.<name>="
+            )
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -167,6 +183,7 @@ def build(cfg: DictConfig, group: str, **arguments: Any) -> Any:
         return None
     if not isinstance(settings, DictConfig) or "_target_" not in settings:
         raise UserError(f"{group}={settings} must be settings with a _target_, as in configs/")
+    _check_targets(settings, group)
     _check_numbers(settings, group)
     try:
         return instantiate(settings, **arguments)
@@ -175,6 +192,15 @@ def build(cfg: DictConfig, group: str, **arguments: Any) -> Any:
         if isinstance(error.__cause__, ValueError | TypeError):
             raise UserError(" ".join(str(error.__cause__).split())) from error
         raise
+
+
+def _check_targets(settings: DictConfig, path: str) -> None:
+    """Raise UserError unless every `_target_` is text."""
+    if "_target_" in settings and not isinstance(settings._target_, str):
+        raise UserError(f"{path}._target_={settings._target_}: there is nothing of this name")
+    for name in map(str, settings):
+        if isinstance(settings[name], DictConfig):
+            _check_targets(settings[name], f"{path}.{name}")
 
 
 def _check_numbers(settings: DictConfig, path: str) -> None:
