@@ -393,7 +393,7 @@ def test_the_split_shows_both_and_the_tint_only_the_selection(tmp_path):
     studio.select(Sphere((0, 0, 0), 0.3))
     assert np.abs(studio.picture(camera, Look(tint=True)).astype(int) - edit).max() > 20
     part = cropped(camera, 10, 30)
-    assert np.array_equal(studio.picture(part, Look()), edit[:, 10:30])
+    assert np.abs(studio.picture(part, Look()).astype(int) - edit[:, 10:30]).max() <= 1
 
 
 def test_pictures_keep_no_copies_of_scenes_that_are_gone(tmp_path):
