@@ -27,6 +27,7 @@ LARGEST = 1600  # pixels of a picture's longer side
 _SMALLEST = 96
 _LIVE = 0.5  # seconds between pictures of a running edit, at least
 _PATIENCE = 1.0  # seconds after which the loop looks around by itself
+_AGAIN = 0.1  # seconds until a picture is drawn again that its browser was not there to take
 
 
 @dataclass
@@ -54,10 +55,10 @@ class Painter:
     """Draws until it is closed.
 
     Args:
-        send: takes a client's id, the picture and whether it is a full one; raises nothing for one that is gone.
+        send: takes a client's id, the picture and whether it is a full one; returns whether the client was there.
     """
 
-    def __init__(self, workspace: Workspace, send: Callable[[int, np.ndarray, bool], None]) -> None:
+    def __init__(self, workspace: Workspace, send: Callable[[int, np.ndarray, bool], bool]) -> None:
         self.workspace, self.look = workspace, Look()
         self._send = send
         self._views: dict[int, View] = {}
@@ -157,14 +158,14 @@ class Painter:
             resting = [REST - (now - view.moved) for view in views.values() if now - view.moved < REST]
             return max(min([*resting, 0.1 if live else _PATIENCE]), 0.01)
         still, client, view, key = min(due, key=lambda item: item[:2])
-        cost = self._draw(client, view, look, full=still, beside=live)
+        cost, arrived = self._draw(client, view, look, full=still, beside=live)
         with self._wake:
             current = self._views.get(client)
-            if current is not None:
+            if current is not None and arrived:
                 current.sent = key
         if live:
             time.sleep(cost * (1 / SHARE - 1))
-        return 0.0
+        return 0.0 if arrived else _AGAIN
 
     def _content(self, look: Look) -> tuple[object, ...]:
         workspace = self.workspace
@@ -172,7 +173,7 @@ class Painter:
         step = None if runner is None or runner.snapshot is None else runner.snapshot.step
         return workspace.version, step, look
 
-    def _draw(self, client: int, view: View, look: Look, *, full: bool, beside: bool) -> float:
+    def _draw(self, client: int, view: View, look: Look, *, full: bool, beside: bool) -> tuple[float, bool]:
         begun = time.perf_counter()
         picture = self.workspace.picture(view.camera(1.0 if full else self._scale), look)
         cost = time.perf_counter() - begun
@@ -183,5 +184,5 @@ class Painter:
             wanted = MOVING_BESIDE_AN_EDIT if beside else MOVING
             step = min(max(math.sqrt(wanted / max(cost, 1e-4)), 0.5), 1.5)
             self._scale = min(max(self._scale * step, 0.1), 1.0)
-        self._send(client, picture, full)
-        return time.perf_counter() - begun
+        arrived = self._send(client, picture, full)
+        return time.perf_counter() - begun, arrived

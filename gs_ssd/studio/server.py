@@ -117,10 +117,12 @@ class Studio:
     async def _went(self, client: viser.ClientHandle) -> None:
         self.painter.forget(client.client_id)
 
-    def _send(self, client_id: int, picture: np.ndarray, full: bool) -> None:
+    def _send(self, client_id: int, picture: np.ndarray, full: bool) -> bool:
+        """Whether the client was there: one that is about to come, or go, gets no picture."""
         client = self.viser.get_clients().get(client_id)
         if client is not None:
             client.scene.set_background_image(picture, format="jpeg", jpeg_quality=_QUALITY[full])
+        return client is not None
 
     def _tell(self, client_id: int, text: str) -> None:
         self.workspace.say(ERROR, text)
