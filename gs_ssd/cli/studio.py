@@ -63,11 +63,10 @@ def main(argv: Sequence[str]) -> int:
         print(usage(StudioSettings, HEADER))
         return 0
     prepare_process()
-    with Signals() as signals:
-        return answer(lambda: run(list(argv), signals))
+    return answer(lambda: run(list(argv)))
 
 
-def run(argv: list[str], signals: Signals) -> None:
+def run(argv: list[str]) -> None:
     own = {field.name for field in fields(StudioSettings)}
     settings = parse(StudioSettings, [word for word in argv if word.partition("=")[0] in own])
     studio = open_studio(settings, [word for word in argv if word.partition("=")[0] not in own])
@@ -79,13 +78,14 @@ def run(argv: list[str], signals: Signals) -> None:
             file=sys.stderr,
             flush=True,
         )
-    signals.finish_first("closing the studio; press Ctrl-C again to quit at once")
-    try:
-        while not signals.requested:
-            time.sleep(0.2)
-    finally:
-        studio.close()
-        print(f"session  {studio.workspace.session}")
+    with Signals() as signals:  # only now: libraries that are loaded on the way bring handlers of their own
+        signals.finish_first("closing the studio; press Ctrl-C again to quit at once")
+        try:
+            while not signals.requested:
+                time.sleep(0.2)
+        finally:
+            studio.close()
+            print(f"session  {studio.workspace.session}")
 
 
 def open_studio(settings: StudioSettings, words: list[str]) -> Studio:
