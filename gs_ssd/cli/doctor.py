@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
     from gs_ssd.session.costs import Cost, Job
 
-EXTRAS = {"sog": ("gaussforge", "writes .sog"), "lpips": ("torchvision", "measures LPIPS")}
+EXTRAS = {
+    "studio": ("viser", "edits in the browser"),
+    "sog": ("gaussforge", "writes .sog"),
+    "lpips": ("torchvision", "measures LPIPS"),
+}
 LEAST_MEMORY_GB = 2.0  # of a short edit of a sample scene, with room for the rest of the machine
 WAIT = 3.0  # seconds for an answer from the hub
 HELP = """gs-ssd doctor: what this machine can run, and the command that mends what is missing.

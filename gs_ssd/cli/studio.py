@@ -102,7 +102,9 @@ def open_studio(settings: StudioSettings, words: list[str]) -> Studio:
     from gs_ssd.session.shorthands import chosen
     from gs_ssd.studio.workspace import Workspace
 
-    compose(words)  # what is mistyped is answered first
+    cfg = compose(words)  # what is mistyped is answered first
+    whole("steps", cfg.steps, least=1)
+    whole("seed", cfg.seed, least=0, most=2**64 - 1)
     scene = [word for word in words if word.partition("=")[0].split(".")[0] == "scene"]
     asked = [word for word in words if word.partition("=")[0] in ASKED]
     further = [word for word in words if word not in scene and word not in asked]

@@ -208,4 +208,4 @@ def test_a_prompt_of_ones_own_needs_a_target(scene_path, monkeypatch, capsys):
 def test_hydras_own_flags_keep_their_values(scene_path):
     shown = train(f"scene={scene_path}", "--cfg", "job", "diffusion=embedded", "--resolve")
     assert shown.returncode == 0, shown.stderr
-    assert "ratio_min: 0.1" in shown.stdout  # what the prior brings is resolved
+    assert "ratio_min: 0.05" in shown.stdout  # what the prior brings is resolved

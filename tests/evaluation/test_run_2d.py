@@ -146,6 +146,10 @@ def test_an_entry_without_an_edit_is_left_out(prior, tmp_path, capsys):
 def test_what_it_writes(data, prior, tmp_path):
     rows = evaluate(data, prior, tmp_path, steps=2)
     results = json.loads((tmp_path / "results.json").read_text())
+    assert [row.pop("folder") for row in results["rows"]] == [
+        "runs/dds/200/add_object",
+        "runs/dds/900/change_style",
+    ]
     assert results["rows"] == rows
     assert set(results["by_category"]["dds"]) == {"add object", "change style"}
     assert results["means"]["dds"]["mse"] == rows[0]["mse"]
