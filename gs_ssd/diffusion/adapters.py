@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -32,10 +33,10 @@ def fuse_lora(prior: DiffusersPrior, path: str, *, scale: float = 1.0) -> None:
             f"diffusion.lora={path}: there are no LoRAs for {prior.name}; leave diffusion.lora=null"
         )
     file = Path(path).expanduser()
-    if file.is_file():
+    if os.path.isfile(file):  # False, not an error, for a name that no file can have
         source, where = str(file.parent), {"weight_name": file.name, "local_files_only": True}
     else:
-        source, where = str(file) if file.is_dir() else path, {"local_files_only": file.is_dir()}
+        source, where = str(file) if os.path.isdir(file) else path, {"local_files_only": os.path.isdir(file)}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # diffusers announces the keys of text encoders that a LoRA lacks

@@ -6,6 +6,7 @@ diffusers and transformers are imported when a prior is loaded, not before: a mi
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -249,7 +250,7 @@ def find_model(
     `pin` is the commit to take where no revision is asked for.
     """
     folder = Path(path).expanduser()
-    if not folder.exists():
+    if not os.path.exists(folder):  # False, not an error, for a name that no file can have
         if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") != 1:
             raise UserError(f"no such model folder: {path}; give a folder in diffusers format or a hub name")
         from gs_ssd.diffusion.hub import fetch
@@ -348,7 +349,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _is_path(name: str) -> bool:
-    return "/" in name or name.startswith((".", "~")) or Path(name).exists()
+    return "/" in name or name.startswith((".", "~")) or os.path.exists(name)
 
 
 def _dtype(dtype: torch.dtype | str) -> torch.dtype | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def family(choice: str, path: str | None) -> str:
     """
     if path not in (None, "null"):
         folder = Path(path.strip("'")).expanduser()
-        return recognise(folder, weights=False).kind if folder.exists() else "sd"
+        return recognise(folder, weights=False).kind if os.path.exists(folder) else "sd"
     if choice.startswith("tiny"):
         return "tiny"
     name = FAMILIES.get(choice, choice)
@@ -214,7 +215,7 @@ def _check_numbers(settings: DictConfig, path: str) -> None:
         value = settings[name]
         if isinstance(value, DictConfig):
             _check_parts(value, f"{path}.{name}")
-        elif name in declared:
+        if name in declared and not (isinstance(value, DictConfig) and "_target_" in value):
             _check_number(f"{path}.{name}", value, declared[name].annotation)
 
 
@@ -279,6 +280,12 @@ def scene_of(cfg: DictConfig, generator: torch.Generator) -> Scene:
     from gs_ssd.scene.scene import Scene
 
     given = cfg.scene
+    if given.parts is not None and not isinstance(given.parts, str):
+        raise UserError(f"scene.parts={given.parts} must be a file of labels, or null")
+    if given.view_words is not None and not isinstance(given.view_words, DictConfig):
+        raise UserError(
+            f"scene.view_words={given.view_words} must be words for front, side and back, or null"
+        )
     mask = build(cfg, "scene.mask")
     known: dict[str, Any] = {
         "name": str(given.name),

@@ -1,6 +1,6 @@
 """Odd settings and odd calls at the front doors: an edit or one line, never a traceback, and never a hang.
 
-The short lane tries some; ODD_SETTINGS=250 ODD_CALLS=120 with `-s` makes the counts of docs/robustness.md.
+Both are slow and try some; ODD_SETTINGS=250 ODD_CALLS=120 with `-s` makes the counts of docs/robustness.md.
 """
 
 from __future__ import annotations
@@ -141,6 +141,7 @@ def scene(tmp_path, monkeypatch) -> Path:
     return tmp_path / "ball.ply"
 
 
+@pytest.mark.slow
 def test_odd_settings(scene, tmp_path, capsys):
     plain = OmegaConf.to_container(
         compose(["scene=x.ply", "prompt.target=x", "diffusion=tiny"]), resolve=False
@@ -157,6 +158,7 @@ def test_odd_settings(scene, tmp_path, capsys):
     report(ended, "odd settings")
 
 
+@pytest.mark.slow
 def test_odd_calls(scene, capsys):
     calls = [[command, *arguments] for command in COMMANDS for arguments in ARGUMENTS]
     calls = [call for call in calls if call[1:] or call[0] not in ("edit", "evaluate", "doctor")]  # real work
