@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from gs_ssd.assets import CONFIGS, DATA, ROOT
+from gs_ssd.assets import CONFIGS, DATA
 from gs_ssd.cli.evaluate import main
 from gs_ssd.errors import UserError
 from gs_ssd.evaluation.captures import cases, find_splat
@@ -413,17 +413,6 @@ def test_a_captures_own_mask_and_settings(captures, tmp_path):
 def test_the_published_pineapple_is_on_no_blue_shirt():
     (capture,) = [c for c in composed([]).captures if c.prompt == "pineapple"]
     assert capture.target == "A man wearing a T-shirt with a pineapple pattern and brown pants"
-
-
-def test_the_methods_table_has_the_columns_of_its_page():
-    page = (ROOT / "docs" / "benchmarks.md").read_text()
-    section = page.partition("\n## Methods compared\n")[2]
-    shown = next(line for line in section.splitlines() if line.startswith("|"))
-    first, *_ = variant_table([], composed(["experiment=embedded_benchmark"]).columns, {})
-    ours, page = (
-        [cell.strip(" ↑↓").removeprefix("judge ") for cell in line.split("|")] for line in (first, shown)
-    )
-    assert ours == page
 
 
 def test_trends_and_targets():
