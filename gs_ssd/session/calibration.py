@@ -97,7 +97,7 @@ def rivals() -> Iterator[Row]:
     shared = {"guidance.s": 1.0, "steps": 400}
     for method in ("in2n", "gs_editor", "dge"):
         yield Row(why, shared, **own, canvas="scene", method=method)
-    why = "small pictures take fewer moves, and a short run sees fewer views: 800 noise predictions, as SSD's 200 steps"
+    why = "small pictures take fewer moves, and a short run sees fewer views: 800 noise predictions, as DDS's 200 steps"
     few = {"guidance.moves": 10, "guidance.views": 24, "guidance.strength": [0.02, 0.6]}
     yield Row(why, few | {"guidance.every": 5}, **own, canvas="scene", method="in2n")
     yield Row(why, few, **own, canvas="scene", method="gs_editor")

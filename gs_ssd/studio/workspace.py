@@ -280,11 +280,6 @@ class Workspace:
             self.runner.start()
             self._changed()
 
-    def watch(self, runner: Runner) -> None:
-        """Show an edit that somebody else pulls."""
-        self.runner = runner
-        self._changed()
-
     def pause(self) -> None:
         self._running().pause()
 
