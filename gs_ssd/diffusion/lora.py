@@ -61,7 +61,7 @@ class LoraTwin:
             parameter.data = parameter.data.float()  # AdamW's small updates vanish in half precision
         self.twin = copy.copy(prior)
         self.twin.network = network
-        self.twin.shortcut = None  # adapters change, and a trace doesn't
+        self.twin.shortcut = None  # adapters change, and an export doesn't
         self.optimizer = torch.optim.AdamW(self.parameters, lr=lr)
 
     def predict_noise(self, z_t: Tensor, t: int, text: TextCondition, image: Tensor | None) -> Tensor:
