@@ -24,6 +24,7 @@ COLUMNS: dict[str, tuple[str, int, float]] = {
     "way_front": ("way, front ↑", 2, 1),
     "outline": ("outline IoU ↑", 3, 1),
     "outline_before": ("outline IoU before", 3, 1),
+    "outline_source": ("outline IoU with the source", 3, 1),
     "source_psnr": ("source kept, dB ↑", 1, 1),
     "background_psnr": ("background, dB ↑", 1, 1),
     "background_ssim": ("background SSIM ↑", 3, 1),

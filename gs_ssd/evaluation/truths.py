@@ -44,7 +44,8 @@ SUBTLE: dict[str, dict[str, Any]] = {
     "sunglasses": {"eyewear": "sunglasses"},
     "hat": {"hat": "red"},
 }
-UNKNOWN: dict[str, float | None] = dict.fromkeys(("way", "way_front", "outline", "outline_before"))
+OUTLINES = ("outline", "outline_before", "outline_source")
+UNKNOWN: dict[str, float | None] = dict.fromkeys(("way", "way_front", *OUTLINES))
 MISSING = (
     "No way columns: the generator of the sample heads, scripts/workshop, is not installed with the package; "
     "run from a checkout."
@@ -62,6 +63,7 @@ def measure(result: EditResult, *, scene: str, prompt: str) -> dict[str, float |
     way, way_front           see `gs_ssd.metrics.truth`; from all around, and from the front
     outline, outline_before  intersection over union of the figure's outline with the truth's: of the edit, and of
                              the source; of several truths the first one's
+    outline_source           of the edit's outline with the source's
     """
     heads = truths(scene, prompt) if available() and scene in SUBJECTS else []
     if not heads:
@@ -95,9 +97,9 @@ def measure(result: EditResult, *, scene: str, prompt: str) -> dict[str, float |
 
 
 def outlines(result: EditResult, truth: Gaussians, cameras: Cameras) -> dict[str, float | None]:
-    """{"outline", "outline_before"}; None without the scene's part labels, which tell the figure from the studio."""
+    """The values of OUTLINES; None without the scene's part labels, which tell the figure from the studio."""
     if result.scene.parts is None:
-        return {"outline": None, "outline_before": None}
+        return dict.fromkeys(OUTLINES)
     labels = load_parts(result.scene.parts, count=len(result.before))
     figure = (labels != PARTS.index("studio")).to(result.before.device)
     truth = truth.to(result.before.device)
@@ -105,12 +107,12 @@ def outlines(result: EditResult, truth: Gaussians, cameras: Cameras) -> dict[str
         (~figure).sum()
     )  # the studio is last
     target = coverage(truth, painted, cameras) > 0.5
+    source = coverage(result.before, figure, cameras) > 0.5
+    edit = coverage(result.after, figure[result.origin], cameras) > 0.5
     return {
-        name: _overlap(coverage(gaussians, chosen, cameras) > 0.5, target)
-        for name, gaussians, chosen in (
-            ("outline", result.after, figure[result.origin]),
-            ("outline_before", result.before, figure),
-        )
+        "outline": _overlap(edit, target),
+        "outline_before": _overlap(source, target),
+        "outline_source": _overlap(edit, source),
     }
 
 

@@ -25,10 +25,14 @@ def test_an_edit_that_does_nothing_has_walked_no_way_and_the_truth_all_of_it():
     edit = SceneEdit(Scene.sample("face"), prompts, prior="tiny", num_steps=1)
     result = edit.finish()
     found = truths.measure(result, scene="face", prompt="gold")
-    assert found == pytest.approx({"way": 0, "way_front": 0, "outline": 1, "outline_before": 1}, abs=1e-6)
+    assert found == pytest.approx(
+        {"way": 0, "way_front": 0, "outline": 1, "outline_before": 1, "outline_source": 1}, abs=1e-6
+    )
     (result.after,) = truths.truths("face", "gold")
     found = truths.measure(result, scene="face", prompt="gold")
-    assert found == pytest.approx({"way": 1, "way_front": 1, "outline": 1, "outline_before": 1})
+    assert found == pytest.approx(
+        {"way": 1, "way_front": 1, "outline": 1, "outline_before": 1, "outline_source": 1}
+    )
     assert truths.measure(result, scene="face", prompt="old_man") == truths.UNKNOWN
     assert truths.measure(result, scene="ball", prompt="gold") == truths.UNKNOWN
 
@@ -43,7 +47,8 @@ def test_outlines_tell_a_grown_shape_from_none():
     result.after = truth
     studio = torch.arange(len(truth)) >= len(truth) - 4000
     result.origin = torch.where(studio, len(result.before) - 1, 0)
-    assert truths.measure(result, scene="face", prompt="batman")["outline"] == 1
+    found = truths.measure(result, scene="face", prompt="batman")
+    assert found["outline"] == 1 and found["outline_source"] == found["outline_before"] < 0.97
 
 
 @pytest.mark.slow
