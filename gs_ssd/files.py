@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gs_ssd.errors import UserError
@@ -34,6 +34,36 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: str | os.PathLike, setting: str) -> None:
+    """Raise UserError unless files can be written to `folder`, whether it is there or can be made.
+
+    It is tried, and nothing is left behind. `setting` is what a user gave the folder by.
+    """
+    made: list[Path] = []
+    shown = str(folder) if len(str(folder)) <= 120 else f"{str(folder)[:117]}..."
+    try:
+        path = Path(folder).expanduser()
+        places = (path, *path.parents)
+        for file in places:
+            if file.exists() and not file.is_dir():
+                raise UserError(f"{setting} {shown}: {file} is a file; choose a folder")
+        made = [place for place in places if not place.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as probe:
+            probe.write(bytes(4096))
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # no such home: RuntimeError; a null character: ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{setting} {shown} can't be written: {reason}; choose another folder") from error
+    finally:
+        for place in made:  # the deepest first; one that somebody else uses by now stays
+            with suppress(OSError, ValueError):
+                place.rmdir()
 
 
 def sha256(path: str | os.PathLike) -> str:

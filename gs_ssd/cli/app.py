@@ -51,7 +51,7 @@ def prepare_process() -> None:
     # for them to wake up; at libgomp's default, two processes on the same cores starve each other.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     keep_streams_open()
-    if os.environ.get("RANK", "0") == "0":
+    if first_rank():
         warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     else:
         warnings.simplefilter("ignore")  # rank 0 says them
@@ -88,6 +88,11 @@ def _say_last(line: str) -> None:
         if not first_to_end():
             return
     print(line, file=sys.stderr)
+
+
+def first_rank() -> bool:
+    """Whether this process is alone, or the first of several: the one that speaks and writes."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def several_ranks() -> bool:

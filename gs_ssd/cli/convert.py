@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 from gs_ssd.errors import UserError
+from gs_ssd.files import check_writable
 from gs_ssd.scene import load_gaussians, save_gaussians
 from gs_ssd.scene.formats import FORMATS
 
@@ -29,6 +30,7 @@ def main(argv: list[str]) -> int:
         try:
             if _same(Path(files.source), Path(files.destination)):
                 raise UserError(f"{files.destination}: is the source itself; choose another name")
+            check_writable(Path(files.destination).parent, "the folder of the destination")
             gaussians = load_gaussians(files.source)
             save_gaussians(gaussians, files.destination)
         except UserError as error:

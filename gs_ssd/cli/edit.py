@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gs_ssd.cli.app import EXIT_NO_EDIT, EXIT_NOT_FINITE, launch
+from gs_ssd.cli.app import EXIT_NO_EDIT, EXIT_NOT_FINITE, first_rank, launch
 from gs_ssd.cli.signals import Interrupted, Signals
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ def main(argv: Sequence[str]) -> int:
 
 def run(cfg: DictConfig, signals: Signals) -> int:
     """One edit; returns the exit code."""
-    from gs_ssd.ranks import joined
-    from gs_ssd.results.folder import check_inputs, make_output_dir
-    from gs_ssd.session.config import scene_edit
-    from gs_ssd.session.edit import SceneEdit  # noqa: F401  loads pycolmap
+    from gs_ssd.results.folder import check_output_dir, make_output_dir
 
-    signals.take_back()
     inputs = (cfg.scene.path, cfg.scene.cameras)
-    check_inputs(cfg.output_dir, inputs)  # before a prior is loaded
+    if first_rank():
+        check_output_dir(cfg.output_dir, inputs)  # before anything is loaded
+    from gs_ssd.ranks import joined
+    from gs_ssd.session.config import scene_edit
+
     with joined() as ranks:
         edit = scene_edit(cfg, ranks=ranks)
         if not ranks.first:
@@ -74,9 +74,7 @@ def resume(path: str, typed: list[str], cfg: DictConfig, signals: Signals) -> in
     from gs_ssd.ranks import joined
     from gs_ssd.session.checkpoints import checkpoint_path, load_checkpoint
     from gs_ssd.session.config import recalled, scene_edit
-    from gs_ssd.session.edit import SceneEdit  # noqa: F401  loads pycolmap
 
-    signals.take_back()
     others = [argument for argument in typed if not argument.startswith("resume=")]
     if others:
         raise UserError(f"{others[0]}: a resumed run keeps its own settings; give resume= alone")

@@ -39,12 +39,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _evaluate(argv: Sequence[str]) -> int:
-    from gs_ssd.evaluation.settings import composed
+    from gs_ssd.evaluation.settings import composed, output_folder
 
     check_alone("evaluate")
     cfg = composed(argv)  # what is mistyped is answered before torch is imported
     if cfg.study is not None:
         return _study(argv, cfg)
+    output_folder(cfg)  # can it be written?
     from gs_ssd.evaluation.evaluate import evaluate
 
     try:

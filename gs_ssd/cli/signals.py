@@ -50,11 +50,6 @@ class Signals:
         for number, handler in self.previous.items():
             signal.signal(number, handler)
 
-    def take_back(self) -> None:
-        """Handle the signals again: pycolmap, once imported, ends the process on SIGTERM with a list of addresses."""
-        for number in self.previous:
-            signal.signal(number, self._handle)
-
     def finish_first(self, said: str) -> None:
         """From now on a signal lets the work at hand finish; `said` is what the user is told."""
         if self.requested and not self.patient:

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gs_ssd.checks import number, whole
@@ -14,6 +15,7 @@ from gs_ssd.cli.app import answer, prepare_process
 from gs_ssd.cli.settings import parse, setting, usage
 from gs_ssd.cli.signals import Signals
 from gs_ssd.errors import UserError
+from gs_ssd.files import check_writable
 
 if TYPE_CHECKING:
     from gs_ssd.studio.history import Settings
@@ -50,7 +52,7 @@ class StudioSettings:
         "the address that is listened on; one that others reach asks for a token", "127.0.0.1"
     )
     upload_mb: float = setting("the largest file that the page takes, in megabytes", 1000.0)
-    output_dir: str | None = setting("where sessions are kept; without it, outputs/studio", None)
+    output_dir: str = setting("where sessions are kept", "outputs/studio")
 
     def __post_init__(self) -> None:
         whole("port", self.port, 0, 65535)
@@ -90,8 +92,7 @@ def run(argv: list[str]) -> None:
 
 def open_studio(settings: StudioSettings, words: list[str]) -> Studio:
     """The studio that what was typed describes."""
-    from pathlib import Path
-
+    check_writable(settings.output_dir, "output_dir")  # before anything is loaded
     try:
         from gs_ssd.studio.server import Studio
     except ModuleNotFoundError as error:
@@ -110,7 +111,7 @@ def open_studio(settings: StudioSettings, words: list[str]) -> Studio:
     further = [word for word in words if word not in scene and word not in asked]
     workspace = Workspace(
         scene or ["scene=face"],
-        folder=None if settings.output_dir is None else Path(settings.output_dir),
+        folder=Path(settings.output_dir),
         further=further,
         prior=chosen(asked, "diffusion"),
     )

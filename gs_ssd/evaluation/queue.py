@@ -9,9 +9,10 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import redirect_stderr, redirect_stdout
-from multiprocessing import get_context
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event
+from threading import Thread
 from typing import Any
 
 import torch
@@ -24,6 +25,9 @@ from gs_ssd.evaluation.runs import Run, Stopped
 from gs_ssd.results.manifest import write_json
 from gs_ssd.session.config import build, measures_of, pick_device, recalled, scene_edit, videos_of
 
+TERMINALS = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]  # sent to all
+SIGNALS = [*TERMINALS, signal.SIGTERM]
+MASKABLE = hasattr(signal, "pthread_sigmask")  # Unix
 RESUMES = "the same command resumes where this one stopped"
 
 
@@ -107,17 +111,44 @@ class Worker:
 
     @classmethod
     def start(cls, threads: int, over: Event) -> None:
-        for name in ("SIGINT", "SIGHUP"):  # the parent decides; an edit in progress ends after its step
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        for number in TERMINALS:  # the parent decides; an edit in progress ends after its step
+            signal.signal(number, signal.SIG_IGN)
+        if MASKABLE:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a pool that lost a worker ends the others
         torch.set_num_threads(threads)
         cls.over = over
+        Thread(target=cls.end_with_parent, daemon=True).start()
+
+    @staticmethod
+    def end_with_parent() -> None:
+        """A parent that was killed can't say that it is over. What is unfinished, the next one does again."""
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
 
     @classmethod
     def do(cls, run: Run) -> None:
         """A run that waits in the pool's queue can't be cancelled any more, so it is looked at here."""
         if not cls.over.is_set():
             execute(run, stop=cls.over.is_set)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Start workers that no signal reaches before `Worker.start`; here it is heard at the end of the block.
+
+    A terminal's Ctrl-C goes to all of its processes, also to one that still imports what it will run; and an exception
+    amid the start of a process would leave one that nobody knows of.
+    """
+    if not MASKABLE:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def do(runs: Sequence[Run], *, jobs: int, label: str) -> Iterator[Run]:
@@ -137,8 +168,9 @@ def do(runs: Sequence[Run], *, jobs: int, label: str) -> Iterator[Run]:
     pool = ProcessPoolExecutor(
         min(jobs, len(todo)), mp_context=context, initializer=Worker.start, initargs=(threads, over)
     )
-    futures = {pool.submit(Worker.do, run): run for run in todo}
     try:
+        with unheard():
+            futures = {pool.submit(Worker.do, run): run for run in todo}
         with tqdm(total=len(todo), desc=label, unit="run", smoothing=0.1) as bar:
             for future in as_completed(futures):
                 future.result()

@@ -13,6 +13,7 @@ from yaml import YAMLError
 from gs_ssd.assets import CONFIGS
 from gs_ssd.checks import number, whole
 from gs_ssd.errors import UserError
+from gs_ssd.files import check_writable
 from gs_ssd.session.shorthands import dotted_keys, explain, options
 
 FOLDER = CONFIGS / "evaluate"
@@ -88,13 +89,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def output_folder(cfg: DictConfig) -> Path:
-    """Where the results go; raises UserError where a file stands in the way, before any work is done."""
-    folder = Path(str(cfg.output_dir or Path("outputs") / "evaluate" / cfg.experiment)).expanduser()
-    for place in (folder, *folder.parents):
-        try:
-            taken = place.exists() and not place.is_dir()
-        except OSError as error:
-            raise UserError(f"output_dir={folder} can't be used: {error.strerror}") from error
-        if taken:
-            raise UserError(f"output_dir={folder}: {place} is a file; choose a folder")
-    return folder
+    """Where the results go; raises UserError where they can't be written, before any work is done."""
+    folder = Path(str(cfg.output_dir or Path("outputs") / "evaluate" / cfg.experiment))
+    check_writable(folder, "output_dir")
+    return folder.expanduser()

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from gs_ssd.checks import number
 from gs_ssd.errors import UserError
-from gs_ssd.files import atomic_path, sha256
+from gs_ssd.files import atomic_path, check_writable, sha256
 from gs_ssd.results.folder import FILES, MANIFEST
 from gs_ssd.scene import load_gaussians, save_gaussians
 from gs_ssd.scene.gaussians import SH_C0, TENSORS, Gaussians
@@ -95,6 +95,7 @@ def blend_run(
     target = folder / f"blend_{strength:g}.ply" if output is None else Path(os.path.expanduser(output))
     if any(os.path.exists(target) and target.samefile(file) for file in (before, *_present(folder))):
         raise UserError(f"output={target} would overwrite the run's own file; choose another name")
+    check_writable(target.parent, "the folder of output")
     for whole, file in ((0, before), (1, after)):
         if strength == whole and target.suffix.lower() == file.suffix.lower():
             with atomic_path(target) as temporary:

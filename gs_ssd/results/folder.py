@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
 from gs_ssd.errors import UserError
+from gs_ssd.files import check_writable
 
 MANIFEST = "run.json"
 FILES = (
@@ -56,31 +56,28 @@ def make_output_dir(
     Raises UserError before any work is done: a folder that can't be written, or one whose results would overwrite an
     input.
     """
+    check_output_dir(folder, inputs)
+    path = Path("outputs", *_parts(scene), *_parts(prompt)) if folder is None else Path(folder).expanduser()
     try:
-        path = _unused(scene, prompt) if folder is None else Path(folder).expanduser()
-        check_inputs(path, inputs)
-        if path.exists() and not path.is_dir():
-            raise UserError(f"output_dir {path} is a file; choose a folder")
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path) as probe:
-            probe.write(bytes(4096))
+        if folder is None:
+            path = _unused(path)
         _sweep(path)
-    except UserError:
-        raise
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # expanduser: RuntimeError; a null character: ValueError
-        reason = getattr(error, "strerror", None) or error
-        shown = str(folder if folder is not None else f"outputs/{scene}/{prompt}")
-        shown = shown if len(shown) <= 120 else f"{shown[:117]}..."
-        raise UserError(f"output_dir {shown} can't be written: {reason}; choose another folder") from error
+    except OSError as error:
+        raise UserError(
+            f"output_dir {path} can't be written: {error.strerror}; choose another folder"
+        ) from error
     return path
 
 
-def check_inputs(folder: str | os.PathLike | None, inputs: Iterable[str | os.PathLike | None]) -> None:
-    """Raise UserError where results in `folder` (None: a new one) would overwrite one of `inputs`; touches nothing."""
+def check_output_dir(
+    folder: str | os.PathLike | None, inputs: Iterable[str | os.PathLike | None] = ()
+) -> None:
+    """Raise UserError unless results can go to `folder` (None: a new one in outputs/) without overwriting an input.
+
+    It is tried, and leaves nothing behind; so a door can ask before it loads anything.
+    """
+    check_writable("outputs" if folder is None else folder, "output_dir")
     for source in inputs:
         if folder is not None and source is not None:
             here, there = (Path(os.path.expanduser(path)) for path in (folder, source))
@@ -110,10 +107,8 @@ def slug(text: object, limit: int = 60) -> str:
     return name or hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
-def _unused(scene: str, prompt: str) -> Path:
-    """outputs/<scene>/<prompt>/<time>, made here so that two runs of the same second get two folders."""
-    parent = Path("outputs", *_parts(scene), *_parts(prompt))
-    parent.mkdir(parents=True, exist_ok=True)
+def _unused(parent: Path) -> Path:
+    """A folder in `parent` called by the time, made here so that two runs of the same second get two folders."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     number = 1
     while True:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gs_ssd.checks import choice
 from gs_ssd.errors import UserError
-from gs_ssd.files import atomic_path
+from gs_ssd.files import atomic_path, check_writable
 from gs_ssd.render import Render
 from gs_ssd.results.video import check_fps, to_uint8, video_writer
 from gs_ssd.scene import Cameras, Gaussians
@@ -38,6 +38,7 @@ def check_output(output: Path, show: str) -> None:
         raise UserError(
             f"show=rgba needs pictures, because {output.suffix} holds no transparency; set output=<folder>"
         )
+    check_writable(output.parent if output.suffix else output, "the folder of output")
 
 
 @torch.no_grad()

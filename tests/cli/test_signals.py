@@ -29,6 +29,14 @@ MOMENTS = int(os.environ.get("GS_SSD_MOMENTS", "4"))
 PROMPTS = ["prompt.source=a photo", "prompt.target=a drawing"]
 
 
+@pytest.fixture(autouse=True)
+def signals_are_heard():
+    """A suite that a shell runs in the background ignores Ctrl-C, and so would every process that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def start(tmp_path: Path, *settings: str, **streams) -> subprocess.Popen:
     scene = tmp_path / "ball.ply"
     if not scene.exists():
@@ -116,12 +124,46 @@ def test_commands_answer_what_is_mistyped(capsys):
         assert len(lines) == 1 and message in lines[0]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["the workers start", "they edit"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_an_evaluation_that_is_ended_leaves_no_worker(number, moment, tmp_path):
+    out = tmp_path / "out"
+    overrides = ",".join([*FAST, "steps=100000", "render.sheet_size=16"])
+    settings = ["scenes=[face]", "prompts=[clown,gold]", "guidance=ssd", "jobs=2", f"overrides=[{overrides}]"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gs_ssd.cli.main", "evaluate", *settings, f"output_dir={out}"],
+        cwd=ROOT,
+        text=True,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # a process group of its own, which is there as long as one of them is
+    )
+    while "edits:" not in process.stderr.read(20):
+        assert process.poll() is None
+    while moment == "they edit" and len(list(out.rglob("log.txt"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(number)
+    complained = process.communicate(timeout=300)[1]
+    if number == signal.SIGTERM:
+        assert process.returncode == 130 and "Traceback" not in complained
+        assert complained.strip().endswith("stopped: the same command resumes here; finished runs are kept")
+    for _ in range(600):
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise AssertionError("a worker went on")
+
+
 TERMINATED = """
 import os, signal
 from gs_ssd.cli.signals import Interrupted, Signals
 with Signals() as signals:
-    from gs_ssd.session.edit import SceneEdit  # loads pycolmap, whose own handler ends the process
-    signals.take_back()
+    import gs_ssd.evaluation.evaluate, gs_ssd.session.edit, gs_ssd.session.image  # load pycolmap
     try:
         os.kill(os.getpid(), signal.SIGTERM)
         os.getpid()

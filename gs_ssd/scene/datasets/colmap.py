@@ -14,9 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pycolmap
 
+from gs_ssd.scene.datasets.undisturbed import sigterm_kept
 from gs_ssd.scene.datasets.view import View
+
+with sigterm_kept():
+    import pycolmap
 
 _FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0", "dense/sparse")
 _MODELS = {int(model): name for name, model in pycolmap.CameraModelId.__members__.items() if int(model) >= 0}
