@@ -29,7 +29,15 @@ from gs_ssd.diffusion.folders import recognise
 from gs_ssd.errors import UserError
 from gs_ssd.results.folder import slug
 from gs_ssd.session.calibration import PHOTOS, calibrated
-from gs_ssd.session.shorthands import as_overrides, chosen, dotted_keys, expand, explain, preset_overrides
+from gs_ssd.session.shorthands import (
+    as_overrides,
+    check_timesteps,
+    chosen,
+    dotted_keys,
+    expand,
+    explain,
+    preset_overrides,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -100,6 +108,7 @@ def settled(overrides: Sequence[str], door: str, *, cuda: bool) -> list[str]:
         "timesteps": "linear",
     }
     choices = {name: chosen(both, name) or default for name, default in defaults.items()}
+    check_timesteps(overrides, choices["guidance"])
     canvas = {"edit_image": "image", "generate_image": "noise"}.get(door)
     own = calibrated(
         prior=family(chosen(both, "diffusion") or "embedded", chosen(both, "diffusion.path")),
@@ -359,7 +368,8 @@ def scene_edit(
 
     device = pick_device(cfg.device, ranks)
     whole("seed", cfg.seed, least=0, most=2**64 - 1)
-    parts = {name: build(cfg, name) for name in ("guidance", "timesteps", "noise", "anchors")}
+    parts = {name: build(cfg, name) for name in ("guidance", "noise", "anchors")}
+    parts["timesteps"] = _timesteps(cfg, parts["guidance"])
     parts |= {"densifier": build(cfg, "densify"), "rates": build(cfg, "optimizer.rates")}
     measures = measures_of(cfg)  # checked before any work is done
     generator = torch.Generator().manual_seed(cfg.seed)
@@ -395,6 +405,14 @@ def scene_edit(
         ranks=ranks or ALONE,
         device=device,
     )
+
+
+def _timesteps(cfg: DictConfig, guidance: Any) -> Any:
+    """The rule of the settings; none for a method that walks noise levels of its own, where none was typed."""
+    from gs_ssd.edit.refit import Refit
+    from gs_ssd.editors.base import Editor
+
+    return None if isinstance(guidance, Refit | Editor) else build(cfg, "timesteps")
 
 
 @dataclass(frozen=True)
@@ -477,15 +495,15 @@ def image_edit(cfg: DictConfig, prior: DiffusionPrior | None = None) -> ImageEdi
     from gs_ssd.session.prompts import Prompts
 
     device = pick_prior_device(cfg)
-    making = "image" not in cfg
+    making, guidance = "image" not in cfg, build(cfg, "guidance")
     if not making and not cfg.image:
         raise UserError("no image given; name a PNG or JPEG file: image=photo.jpg")
     return ImageEdit(
         None if making else cfg.image,
         Prompts(None if making else cfg.prompt.source or "", cfg.prompt.target, cfg.prompt.negative),
         prior=prior or (lambda: build(cfg, "diffusion", device=device)),
-        guidance=build(cfg, "guidance"),
-        timesteps=build(cfg, "timesteps"),
+        guidance=guidance,
+        timesteps=_timesteps(cfg, guidance),
         rate=cfg.rate,
         size=cfg.size,
         num_steps=cfg.steps,

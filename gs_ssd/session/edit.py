@@ -40,7 +40,7 @@ from gs_ssd.session.checkpoints import load_checkpoint
 from gs_ssd.session.describe import describe, rebuild
 from gs_ssd.session.prompts import Prompts
 from gs_ssd.session.result import EditResult, Measures
-from gs_ssd.session.run import Run
+from gs_ssd.session.run import Run, check_levels
 
 OWN: Any = object()  # stands for "the default" where None means "without"
 
@@ -108,6 +108,7 @@ class SceneEdit(Run):
                 f"guidance={guidance.name} edits a picture; for a scene, use guidance=in2n "
                 f"guidance.editor={guidance.name}"
             )
+        check_levels(guidance, timesteps)
         self.settings: dict[str, Any] = {
             "betas": tuple(betas),
             "clamp_colours": clamp_colours,
@@ -123,7 +124,8 @@ class SceneEdit(Run):
         own = self._calibration(prior)
         num_steps = num_steps or own.get("steps", 1500)
         guidance = guidance or SSD(**under("guidance.", own))
-        timesteps = timesteps or Linear(**under("timesteps.", own))
+        if not isinstance(guidance, Refit):
+            timesteps = timesteps or Linear(**under("timesteps.", own))
         if anchors is OWN:
             anchors = None if own.get("anchors", OWN) is None else Anchors()
         if densifier is OWN:

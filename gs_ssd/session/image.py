@@ -34,7 +34,7 @@ from gs_ssd.session.checkpoints import load_checkpoint
 from gs_ssd.session.describe import describe, rebuild
 from gs_ssd.session.edit import loaded, under
 from gs_ssd.session.prompts import Prompts
-from gs_ssd.session.run import Run
+from gs_ssd.session.run import Run, check_levels
 
 PIXEL_RATE, NOISE_RATE = 0.01, 0.05  # Adam's, on a picture and on latents from noise
 SPACES = ("latents", "pixels")
@@ -89,6 +89,7 @@ class ImageEdit(Run):
         if not isinstance(image, Tensor | None):
             load_image(image)  # can it be read? Before a prior is loaded or downloaded
         self._check_family(guidance)
+        check_levels(guidance, timesteps)
         prior = loaded(prior)
         making = image is None
         method = "nfsd" if making else "ssd"
@@ -98,7 +99,8 @@ class ImageEdit(Run):
         if guidance is None:
             scale = {"s": own["s"]} if "s" in own else {}
             guidance = NFSD(**scale | under("guidance.", own)) if making else SSD(**under("guidance.", own))
-        timesteps = timesteps or Linear(**under("timesteps.", own))
+        if not isinstance(guidance, Editor):
+            timesteps = timesteps or Linear(**under("timesteps.", own))
         self.settings |= {"guidance": guidance, "timesteps": timesteps}
         guidance.prepare(prior)
         if making:

@@ -44,7 +44,7 @@ class Run:
         *,
         prior: DiffusionPrior,
         guidance: Method,
-        timesteps: TimestepSampler,
+        timesteps: TimestepSampler | None,
         num_steps: int,
         generator: torch.Generator,
         seed: int,
@@ -108,6 +108,7 @@ class Run:
         if isinstance(self.guidance, Editor):
             assert isinstance(self.canvas, ImageCanvas)
             return translate(self.canvas, prior=self.prior, editor=self.guidance, **common)
+        assert self.timesteps is not None
         return distil(
             self.canvas,
             prior=self.prior,
@@ -158,6 +159,15 @@ class Run:
     def save_checkpoint(self, path: str | os.PathLike) -> Path:
         """Write a checkpoint to the file or folder `path`; returns the file."""
         return save_checkpoint(path, self.state_dict(), self.about())
+
+
+def check_levels(guidance: Method | None, timesteps: TimestepSampler | None) -> None:
+    """Raise UserError for timesteps beside a method that walks noise levels of its own."""
+    if timesteps is not None and isinstance(guidance, Refit | Editor):
+        raise UserError(
+            f"timesteps={type(timesteps).__name__} is for methods that distil; {guidance.name} walks noise levels of "
+            "its own: leave it out, and set the method's strength"
+        )
 
 
 def _states() -> dict[str, Any]:

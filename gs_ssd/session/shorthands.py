@@ -110,6 +110,22 @@ def expand(overrides: Sequence[str], *, cuda: bool) -> list[str]:
     return expanded
 
 
+def check_timesteps(typed: Sequence[str], method: str) -> None:
+    """Raise UserError for timesteps beside a method that edits pictures, which walks noise levels of its own."""
+    asked = [override for override in typed if re.match(r"[+~]*timesteps\b", override)]
+    file = CONFIGS / "guidance" / f"{method}.yaml"
+    if not asked or method not in options("guidance"):
+        return
+    settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if settings["_target_"].startswith("gs_ssd.guidance."):
+        return
+    levels = " and ".join(f"guidance.{name}=" for name in ("strength", "rounds") if name in settings)
+    raise UserError(
+        f"{asked[0]} is for methods that distil; guidance={method} edits pictures through noise levels of its own: "
+        f"leave it out, and use {levels}"
+    )
+
+
 def _known(folder: str) -> list[str]:
     """The settings of an earlier run's edited scene, as overrides that what is typed comes after."""
     settings = _flat({"scene": scene_settings(folder)})

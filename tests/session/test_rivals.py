@@ -9,6 +9,7 @@ from gs_ssd.diffusion.tiny import tiny_prior
 from gs_ssd.editors import DDIMInversion, FlowEdit, SDEdit
 from gs_ssd.errors import UserError
 from gs_ssd.session.config import compose, image_edit, scene_edit
+from gs_ssd.session.edit import SceneEdit
 from gs_ssd.session.image import ImageEdit
 from gs_ssd.session.prompts import Prompts
 
@@ -87,6 +88,36 @@ def test_the_embedded_prior_brings_its_own_numbers():
 def test_what_a_walk_would_ignore_is_refused(settings, line):
     with pytest.raises(UserError, match=line):
         ImageEdit(picture(), PROMPTS, prior=tiny_prior(), **settings)
+
+
+@pytest.mark.parametrize("name", ["in2n", "gs_editor", "dge"])
+@pytest.mark.parametrize("typed", ["timesteps=uniform", "timesteps.ratio_min=0.3", "+timesteps.x=1"])
+def test_timesteps_beside_a_refit_are_refused(name, typed):
+    with pytest.raises(
+        UserError, match=r"is for methods that distil; .* use guidance\.strength= and guidance\.rounds="
+    ):
+        compose(["scene=face", f"guidance={name}", typed, "diffusion=tiny", "device=cpu"])
+
+
+def test_timesteps_beside_a_method_with_levels_of_its_own_are_refused_in_python_too():
+    from gs_ssd.diffusion.timesteps import Uniform
+    from gs_ssd.edit.refit import Refit
+    from gs_ssd.scene.scene import Scene
+
+    for edit, what, method in (
+        (SceneEdit, Scene.sample("face"), Refit()),
+        (ImageEdit, picture(), FlowEdit()),
+    ):
+        with pytest.raises(UserError, match=f"timesteps=Uniform is for methods that distil; {method.name}"):
+            edit(what, PROMPTS, prior=tiny_prior(), guidance=method, timesteps=Uniform())
+
+
+@pytest.mark.parametrize(
+    "settings", [["guidance=flowedit", "timesteps=sqrt"], ["timesteps=sqrt", "guidance=sdedit"]]
+)
+def test_timesteps_beside_a_2d_editor_are_refused(settings):
+    with pytest.raises(UserError, match=r"timesteps=sqrt is for .* use guidance\.strength="):
+        compose(["image=x.png", "prompt.target=x", *settings, "device=cpu"], "edit_image")
 
 
 def test_a_refit_of_one_picture_is_refused():
