@@ -6,6 +6,10 @@ The same as `gs-ssd edit`. `python train.py --help` shows every choice and setti
 import sys
 
 from gs_ssd.cli.edit import main
+from gs_ssd.cli.signals import end_at_once
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_at_once()
+    code = main(sys.argv[1:])
+    end_at_once()
+    sys.exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import warnings
@@ -30,12 +31,17 @@ def launch(job: Callable[[DictConfig, Signals], int], door: str, arguments: Sequ
 
     `--help` shows the settings, `--cfg` what they come to, `--multirun` runs a sweep by Hydra's launchers.
     """
+    return guarded(lambda signals: _launch(job, door, list(arguments), signals))
+
+
+def guarded(job: Callable[[Signals], int | None]) -> int:
+    """Run `job` so that it ends in at most a line, by a signal too; returns the exit code."""
     prepare_process()
     with Signals() as signals:
-        return answer(lambda: _stoppable(lambda: _launch(job, door, list(arguments), signals), signals))
+        return answer(lambda: _stoppable(lambda: job(signals), signals))
 
 
-def _stoppable(job: Callable[[], int], signals: Signals) -> int:
+def _stoppable(job: Callable[[], int | None], signals: Signals) -> int | None:
     """Run `job`; a library that a signal broke off while it was imported may swallow it, and fail later by itself."""
     try:
         return job()
@@ -50,6 +56,8 @@ def prepare_process() -> None:
     # Idle OpenMP threads spin for about 0.1 ms, then sleep. If they slept at once, every small operation would wait
     # for them to wake up; at libgomp's default, two processes on the same cores starve each other.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # see `end_at_once`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     keep_streams_open()
     if first_rank():
         warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)

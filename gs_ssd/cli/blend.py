@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gs_ssd.checks import number
-from gs_ssd.cli.app import answer, prepare_process
+from gs_ssd.cli.app import guarded
 from gs_ssd.cli.settings import parse, setting, usage
-from gs_ssd.cli.signals import Signals
 
 HEADER = """Blend a finished edit with its source: gs-ssd blend run=outputs/face/clown/<time> strength=0.6
 
@@ -36,9 +35,7 @@ def main(argv: Sequence[str]) -> int:
     if not argv or any(argument in ("-h", "--help") for argument in argv):
         print(usage(BlendSettings, HEADER))
         return 0
-    prepare_process()
-    with Signals():
-        return answer(lambda: run(parse(BlendSettings, argv)))
+    return guarded(lambda signals: run(parse(BlendSettings, argv)))
 
 
 def run(settings: BlendSettings) -> None:

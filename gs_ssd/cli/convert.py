@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
         try:
             if _same(Path(files.source), Path(files.destination)):
                 raise UserError(f"{files.destination}: is the source itself; choose another name")
-            check_writable(Path(files.destination).parent, "the folder of the destination")
+            check_writable(Path(files.destination).parent, "the folder")
             gaussians = load_gaussians(files.source)
             save_gaussians(gaussians, files.destination)
         except UserError as error:

@@ -32,12 +32,13 @@ def main(argv: Sequence[str]) -> int:
 def run(cfg: DictConfig, signals: Signals) -> int:
     """One edit; returns the exit code."""
     from gs_ssd.results.folder import check_output_dir, make_output_dir
+    from gs_ssd.session.config import check_model, scene_edit
 
     inputs = (cfg.scene.path, cfg.scene.cameras)
     if first_rank():
         check_output_dir(cfg.output_dir, inputs)  # before anything is loaded
+    check_model(cfg)
     from gs_ssd.ranks import joined
-    from gs_ssd.session.config import scene_edit
 
     with joined() as ranks:
         edit = scene_edit(cfg, ranks=ranks)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gs_ssd.cli.app import answer, check_alone, prepare_process
+from gs_ssd.cli.app import check_alone, guarded
 from gs_ssd.cli.signals import Interrupted, Signals
 
 if TYPE_CHECKING:
@@ -33,12 +33,10 @@ def main(argv: Sequence[str]) -> int:
 
         print(f"{__doc__}\n{(FOLDER / 'evaluate.yaml').read_text(encoding='utf-8')}")
         return 0
-    prepare_process()
-    with Signals():
-        return answer(lambda: _evaluate(argv))
+    return guarded(lambda signals: _evaluate(argv, signals))
 
 
-def _evaluate(argv: Sequence[str]) -> int:
+def _evaluate(argv: Sequence[str], signals: Signals) -> int:
     from gs_ssd.evaluation.settings import composed, output_folder
 
     check_alone("evaluate")
@@ -48,6 +46,7 @@ def _evaluate(argv: Sequence[str]) -> int:
     output_folder(cfg)  # can it be written?
     from gs_ssd.evaluation.evaluate import evaluate
 
+    signals.check()
     try:
         return evaluate(cfg)
     except Interrupted as stop:

@@ -28,13 +28,15 @@ def main(argv: Sequence[str]) -> int:
 def run(cfg: DictConfig, signals: Signals) -> int:
     """One image from noise to files; returns the exit code."""
     from gs_ssd.checks import whole
-    from gs_ssd.cli.progress import follow
     from gs_ssd.results.folder import check_output_dir, make_output_dir
-    from gs_ssd.results.image import Strip
-    from gs_ssd.session.config import image_edit, resolved
+    from gs_ssd.session.config import check_model, image_edit, resolved
 
     count = whole("strip", cfg.strip, least=1)
-    check_output_dir(cfg.output_dir)  # before a prior is loaded
+    check_output_dir(cfg.output_dir)  # before anything is loaded
+    check_model(cfg)
+    from gs_ssd.cli.progress import follow
+    from gs_ssd.results.image import Strip
+
     edit = image_edit(cfg)
     timesteps = decomposed_timesteps(cfg, edit)
     folder = make_output_dir(cfg.output_dir, scene="images/generated", prompt=cfg.prompt.name)

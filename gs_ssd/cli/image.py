@@ -25,13 +25,15 @@ def main(argv: Sequence[str]) -> int:
 def run(cfg: DictConfig, signals: Signals) -> int:
     """One edit from file to files; returns the exit code."""
     from gs_ssd.checks import whole
-    from gs_ssd.cli.progress import follow
     from gs_ssd.results.folder import check_output_dir, make_output_dir
-    from gs_ssd.results.image import Strip
-    from gs_ssd.session.config import image_edit, resolved
+    from gs_ssd.session.config import check_model, image_edit, resolved
 
     count = whole("strip", cfg.strip, least=1)
-    check_output_dir(cfg.output_dir, [cfg.image])  # before a prior is loaded
+    check_output_dir(cfg.output_dir, [cfg.image])  # before anything is loaded
+    check_model(cfg)
+    from gs_ssd.cli.progress import follow
+    from gs_ssd.results.image import Strip
+
     edit = image_edit(cfg)
     assert edit.source is not None
     name = edit.source.expanduser().stem

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from gs_ssd import __version__
+from gs_ssd.cli.signals import end_at_once
 
 COMMANDS = {
     "edit": "edit a scene with a sentence",
@@ -30,23 +31,26 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand; returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    command = arguments.pop(0) if arguments else "--help"
-    if command in ("-h", "--help", "help"):
+    """Run a subcommand, by default the one that the process was started with; returns the exit code."""
+    if argv is None:
+        end_at_once()
+        code = main(sys.argv[1:])
+        end_at_once()
+        return code
+    arguments = list(argv)
+    name = arguments.pop(0) if arguments else "--help"
+    if name in ("-h", "--help", "help"):
         print(usage())
         return 0
-    if command in ("-V", "--version"):
+    if name in ("-V", "--version"):
         print(f"gs-ssd {__version__}")
         return 0
-    if command not in COMMANDS:
-        close = get_close_matches(command, COMMANDS, n=1)
+    if name not in COMMANDS:
+        close = get_close_matches(name, COMMANDS, n=1)
         near = f" (did you mean {close[0]}?)" if close else ""
-        print(
-            f"error: there is no command {command!r}{near}; there are: {', '.join(COMMANDS)}", file=sys.stderr
-        )
+        print(f"error: there is no command {name!r}{near}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    return import_module(f"gs_ssd.cli.{command}").main(arguments)
+    return import_module(f"gs_ssd.cli.{name}").main(arguments)
 
 
 if __name__ == "__main__":

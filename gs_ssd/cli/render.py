@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gs_ssd.checks import choice, number, vector, whole
-from gs_ssd.cli.app import answer, prepare_process
+from gs_ssd.cli.app import guarded
 from gs_ssd.cli.settings import parse, setting, usage
-from gs_ssd.cli.signals import Signals
 from gs_ssd.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,9 +72,7 @@ def main(argv: Sequence[str]) -> int:
     if not argv or any(argument in ("-h", "--help") for argument in argv):
         print(usage(RenderSettings, HEADER))
         return 0
-    prepare_process()
-    with Signals():
-        return answer(lambda: run(parse(RenderSettings, argv)))
+    return guarded(lambda signals: run(parse(RenderSettings, argv)))
 
 
 def run(settings: RenderSettings) -> None:

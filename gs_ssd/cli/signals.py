@@ -15,6 +15,15 @@ from typing import Any
 NOTHING_YET = "nothing had been computed yet"
 
 
+def end_at_once() -> None:
+    """Have Ctrl-C end the process without a word, as it does other programs: before a command, and after it.
+
+    Python's own handler raises an exception wherever it happens to be, in an import or at its own exit.
+    """
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # a shell's background
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Interrupted(BaseException):
     """A signal ended the command; the message says what was kept. No Exception: nothing on the way may catch it."""
 
@@ -34,6 +43,7 @@ class Signals:
         self.previous: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
+        self.hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         for name in self.NAMES:
             number = getattr(signal, name, None)
             if number is None or signal.getsignal(number) == signal.SIG_IGN:  # nohup's SIGHUP stays ignored
@@ -49,11 +59,16 @@ class Signals:
     ) -> None:
         for number, handler in self.previous.items():
             signal.signal(number, handler)
+        sys.unraisablehook = self.hook
+
+    def check(self) -> None:
+        """Raise Interrupted where a library swallowed one."""
+        if self.requested and not self.patient:
+            raise Interrupted(NOTHING_YET)
 
     def finish_first(self, said: str) -> None:
         """From now on a signal lets the work at hand finish; `said` is what the user is told."""
-        if self.requested and not self.patient:
-            raise Interrupted(NOTHING_YET)  # a library swallowed the first one
+        self.check()
         self.patient, self.said = True, said
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -66,6 +81,11 @@ class Signals:
             raise Interrupted(NOTHING_YET)
         if self.aloud:
             _say(self.said)
+
+    def _unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """Say nothing of an Interrupted that could not get out of a destructor or a callback; `requested` knows."""
+        if not isinstance(unraisable.exc_value, Interrupted):
+            self.hook(unraisable)
 
 
 def _say(line: str) -> None:

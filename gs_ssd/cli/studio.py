@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gs_ssd.checks import number, whole
-from gs_ssd.cli.app import answer, prepare_process
+from gs_ssd.cli.app import guarded
 from gs_ssd.cli.settings import parse, setting, usage
 from gs_ssd.cli.signals import Signals
 from gs_ssd.errors import UserError
@@ -64,8 +64,7 @@ def main(argv: Sequence[str]) -> int:
     if any(argument in ("-h", "--help") for argument in argv):
         print(usage(StudioSettings, HEADER))
         return 0
-    prepare_process()
-    return answer(lambda: run(list(argv)))
+    return guarded(lambda signals: run(list(argv)))
 
 
 def run(argv: list[str]) -> None:
@@ -93,19 +92,20 @@ def run(argv: list[str]) -> None:
 def open_studio(settings: StudioSettings, words: list[str]) -> Studio:
     """The studio that what was typed describes."""
     check_writable(settings.output_dir, "output_dir")  # before anything is loaded
+    from gs_ssd.session.config import compose
+    from gs_ssd.session.shorthands import chosen
+
+    cfg = compose(words)  # what is mistyped is answered first
+    whole("steps", cfg.steps, least=1)
+    whole("seed", cfg.seed, least=0, most=2**64 - 1)
     try:
         from gs_ssd.studio.server import Studio
     except ModuleNotFoundError as error:
         if error.name not in ("viser", "websockets"):
             raise
         raise UserError('the studio needs viser: pip install "gs_ssd[studio]"') from error
-    from gs_ssd.session.config import compose
-    from gs_ssd.session.shorthands import chosen
     from gs_ssd.studio.workspace import Workspace
 
-    cfg = compose(words)  # what is mistyped is answered first
-    whole("steps", cfg.steps, least=1)
-    whole("seed", cfg.seed, least=0, most=2**64 - 1)
     scene = [word for word in words if word.partition("=")[0].split(".")[0] == "scene"]
     asked = [word for word in words if word.partition("=")[0] in ASKED]
     further = [word for word in words if word not in scene and word not in asked]

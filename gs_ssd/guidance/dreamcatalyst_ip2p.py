@@ -5,7 +5,8 @@ With e_T = e(z,c_I,y), e_I = e(z,c_I,∅), e_u = e(z,∅,∅), ê_I = e(ẑ,c_I,
     ẽ = e_u + s_I (e_I − e_u) + s_T (e_T − e_I),   ê = ê_u + s_I (ê_I − ê_u)
     G = (δ + γ t_n^{1/e}) [ẽ − ê] + χ e^{t_n} (z − ẑ)
 
-The source has no text term. Five evaluations (the published code makes six); the target prompt is an instruction.
+The source has no text term. Five evaluations (the published code makes six); the target prompt is an instruction. That
+code encodes c_I from pixels in [0, 1]; here they are in [-1, 1], as InstructPix2Pix was trained.
 """
 
 from __future__ import annotations

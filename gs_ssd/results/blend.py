@@ -95,7 +95,7 @@ def blend_run(
     target = folder / f"blend_{strength:g}.ply" if output is None else Path(os.path.expanduser(output))
     if any(os.path.exists(target) and target.samefile(file) for file in (before, *_present(folder))):
         raise UserError(f"output={target} would overwrite the run's own file; choose another name")
-    check_writable(target.parent, "the folder of output")
+    check_writable(target.parent, "output")
     for whole, file in ((0, before), (1, after)):
         if strength == whole and target.suffix.lower() == file.suffix.lower():
             with atomic_path(target) as temporary:

@@ -38,7 +38,7 @@ def check_output(output: Path, show: str) -> None:
         raise UserError(
             f"show=rgba needs pictures, because {output.suffix} holds no transparency; set output=<folder>"
         )
-    check_writable(output.parent if output.suffix else output, "the folder of output")
+    check_writable(output.parent if output.suffix else output, "output")
 
 
 @torch.no_grad()

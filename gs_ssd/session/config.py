@@ -252,6 +252,13 @@ def _check_number(name: str, value: Any, kind: Any) -> None:
         raise UserError(f"{name}={value} must be a finite number")
 
 
+def check_model(cfg: DictConfig) -> None:
+    """Raise UserError where the prior's folder holds no whole model: by its small files and headers, without torch."""
+    path = cfg.diffusion.get("path")
+    if isinstance(path, str) and os.path.isdir(os.path.expanduser(path)):
+        recognise(Path(path).expanduser())
+
+
 def pick_device(name: str, ranks: Ranks | None = None, *, setting: str = "device") -> torch.device:
     """auto, cpu, cuda or cuda:<index>; of several ranks each has its own GPU.
 

@@ -32,6 +32,8 @@ class Prompts:
             if self.source is None
             else check_prompts(prior, source=self.source, target=self.target)
         )
+        if self.negative is not None:
+            _check_text("prompt.negative", self.negative)
         for warning in found:
             warnings.warn(warning, stacklevel=3)
 
@@ -60,12 +62,20 @@ def check_target(prior: DiffusionPrior, target: str | None) -> list[str]:
 
 
 def _check_sentence(prior: DiffusionPrior, name: str, prompt: str) -> list[str]:
+    _check_text(name, prompt)
+    warning = _unknown_words_warning(prior, prompt)
+    return [warning] if warning else []
+
+
+def _check_text(name: str, prompt: str) -> None:
     if len(prompt) > MAX_CHARACTERS:
         raise UserError(
             f"{name} has {len(prompt.split())} words; the text encoder reads a sentence, not a page: shorten it"
         )
-    warning = _unknown_words_warning(prior, prompt)
-    return [warning] if warning else []
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:  # Python's stand-ins for bytes that are no UTF-8
+        raise UserError(f"{name}={prompt!a} has bytes that are no UTF-8 text; type it in UTF-8") from error
 
 
 def _unknown_words_warning(prior: DiffusionPrior, prompt: str) -> str | None:

@@ -22,7 +22,7 @@ from gs_ssd.session.shorthands import dotted_keys
 from tests.synthetic import random_gaussians
 
 SETTINGS, CALLS = int(os.environ.get("ODD_SETTINGS", "16")), int(os.environ.get("ODD_CALLS", "40"))
-SECONDS = 60  # after which a call counts as hanging, on a busy machine too
+SECONDS, PATIENCE = 60, 900  # of the processor, and in all, after which a call counts as hanging
 FAST = [
     *("diffusion=tiny", "device=cpu", "resolution=64", "steps=1", "metrics.views=1", "metrics.size=16"),
     *("render.frames=2", "render.size=16", "render.sheet_size=16", "render.sheet_views=1"),
@@ -109,13 +109,16 @@ def in_time():
     if not hasattr(signal, "SIGALRM"):
         yield
         return
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(SECONDS)
+    before = [signal.signal(number, late) for number in (signal.SIGPROF, signal.SIGALRM)]
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.alarm(PATIENCE)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGPROF, before[0])
+        signal.signal(signal.SIGALRM, before[1])
 
 
 def outcome(capsys, *arguments: str) -> str:

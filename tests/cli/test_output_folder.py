@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,13 @@ from PIL import Image
 
 import gs_ssd
 from gs_ssd.cli import edit, image
+from gs_ssd.cli.main import main
 from gs_ssd.files import sha256
 from gs_ssd.results.folder import FILES
 from gs_ssd.scene import save_gaussians
 from tests.synthetic import random_gaussians
 
+ROOT = Path(__file__).parents[2]
 FAST = [
     *("diffusion=tiny", "device=cpu", "resolution=64", "steps=2", "metrics.views=2", "metrics.size=32"),
     *("render.frames=4", "render.size=32", "render.sheet_size=32", "render.sheet_views=2"),
@@ -93,3 +97,34 @@ def test_the_digest_is_that_of_the_scene_that_was_loaded(scene, tmp_path):
     result = session.finish()
     result.save(tmp_path / "out", videos=result.videos(frames=4, size=32, sheet_size=32, sheet_views=2))
     assert json.loads((tmp_path / "out" / "run.json").read_text())["input"]["sha256"] == digest
+
+
+DOORS = {
+    "edit": ["scene=face", "prompt=clown", "device=cpu", "output_dir={}"],
+    "image": ["image=nowhere.png", "prompt.source=a", "prompt.target=b", "device=cpu", "output_dir={}"],
+    "generate": ["prompt.target=a clown", "device=cpu", "output_dir={}"],
+    "evaluate": ["output_dir={}"],
+    "studio": ["scene=face", "output_dir={}"],
+    "render": ["scene=nowhere.ply", "output={}/turn.mp4"],
+    "convert": ["nowhere.ply", "{}/scene.ply"],
+}
+USES_TORCH = ("render", "convert")
+ANSWER = "import sys; from gs_ssd.cli.main import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_folder_that_cant_be_written_is_said_before_any_work(door, tmp_path, capsys):
+    """Before torch is imported, where the door can do without, and before what is to be read is looked for."""
+    (tmp_path / "a file").touch()
+    typed = [door, *(word.format(tmp_path / "a file" / "below") for word in DOORS[door])]
+    if door in USES_TORCH:
+        code, said = main(typed), capsys.readouterr().err
+    else:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        answer = [sys.executable, "-c", ANSWER, *typed]
+        done = subprocess.run(answer, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert done.stdout.split()[1] == "False", "torch was imported"
+        code, said = int(done.stdout.split()[0]), done.stderr
+    (line,) = said.splitlines()
+    assert code == 2 and line.startswith("error: ") and f"{tmp_path / 'a file'} is a file; choose" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["a file"]

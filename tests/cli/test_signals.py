@@ -132,7 +132,7 @@ def test_commands_answer_what_is_mistyped(capsys):
 )
 def test_an_evaluation_that_is_ended_leaves_no_worker(number, moment, tmp_path):
     out, overrides = tmp_path / "out", ",".join([*FAST, "steps=100000", "render.sheet_size=16"])
-    settings = ["scenes=[face]", "prompts=[clown]", "guidance=ssd", f"overrides=[{overrides}]"]
+    settings = ["scenes=[face]", "prompts=[clown]", "guidance=ssd", "rates=[1]", f"overrides=[{overrides}]"]
     process = subprocess.Popen(
         [sys.executable, "-m", "gs_ssd.cli.main", "evaluate", *settings, f"output_dir={out}"],
         cwd=ROOT,
@@ -181,6 +181,57 @@ def test_sigterm_is_ours_after_the_readers_are_loaded():
         [sys.executable, "-c", TERMINATED], capture_output=True, text=True, cwd=ROOT, timeout=120
     )
     assert done.stdout == "caught\n" and not done.stderr, done.stderr
+
+
+def python(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+
+SIGNALLED = """
+import os, signal
+from gs_ssd.cli.signals import Signals, end_at_once
+end_at_once()
+def send(name): os.kill(os.getpid(), getattr(signal, name))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_every_signal_ends_in_a_line_before_there_is_anything_to_keep(name):
+    code = f"from gs_ssd.cli.app import guarded\nraise SystemExit(guarded(lambda signals: send({name!r})))"
+    done = python(SIGNALLED + code)
+    assert (done.returncode, done.stderr) == (130, "stopped: nothing had been computed yet\n")
+
+
+def test_a_second_ctrl_c_ends_in_a_line_too():
+    code = "with Signals() as signals:\n    signals.finish_first('finishing')\n    send('SIGINT')\n    send('SIGINT')"
+    done = python(SIGNALLED + code)
+    assert done.returncode == 130 and done.stderr.split("\n")[1::2] == [
+        "finishing",
+        "stopped before the results were whole; the last checkpoint, if any, is kept",
+    ]
+
+
+def test_before_and_after_a_command_ctrl_c_ends_without_a_word():
+    for code in ("send('SIGINT')", "with Signals():\n    pass\nsend('SIGINT')"):
+        done = python(SIGNALLED + code)
+        assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_a_signal_that_meets_a_destructor_is_not_lost():
+    """Python can't raise what comes out of one, and used to print it."""
+    code = """
+class Held:
+    def __del__(self):
+        send("SIGINT")
+with Signals() as signals:
+    Held()
+    try:
+        signals.check()
+    except BaseException as error:
+        print(type(error).__name__)
+"""
+    done = python(SIGNALLED + code)
+    assert (done.stdout, done.stderr) == ("Interrupted\n", "")
 
 
 @pytest.mark.parametrize("swallowed_by", ["an import that fails later", "nothing that fails"])

@@ -92,7 +92,7 @@ def test_a_runs_folder_is_rendered_as_the_run_saw_it(ball, tmp_path):
         (["scene=x.ply", "output=a.avi"], "must end in .mp4"),
         (["scene=."], "is a folder without a finished edit"),
         (["scene=" + "x" * 300], "x"),
-        (["scene=x.ply", "output=" + "x" * 300], "x.ply: no such file"),
+        (["scene=x.ply", "output=" + "x" * 300], "can't be written: File name too long"),
         (["scene=face", "path=nowhere"], "nowhere"),
     ],
 )

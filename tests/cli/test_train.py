@@ -188,10 +188,14 @@ BAD = {
     "guidance._target_=ssd": "guidance._target_=ssd: there is nothing of this name",
     "metrics.among=[clwn]": "metrics.among: no prompt is called 'clwn'",
     "prompt.target=" + "word " * 500: "500 words",
+    "prompt.target=caf\udce9": r"prompt.target='caf\udce9' has bytes that are no UTF-8 text",
+    "prompt.negative=caf\udce9": r"prompt.negative='caf\udce9' has bytes that are no UTF-8 text",
+    "prompt.target=???": "prompt.target is missing",
+    "prompt.target=null": "prompt.target is empty",
 }
 
 
-@pytest.mark.parametrize("override", BAD, ids=[key[:24] for key in BAD])
+@pytest.mark.parametrize("override", BAD, ids=[ascii(key[:24]) for key in BAD])
 def test_bad_input_is_one_line_and_exit_code_2(override, scene_path, tmp_path, monkeypatch, capsys):
     overrides = [f"scene={scene_path}", *FAST, "steps=1", f"output_dir={tmp_path / 'out'}", override]
     if override.startswith("scene="):

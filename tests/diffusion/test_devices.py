@@ -10,7 +10,7 @@ from gs_ssd.diffusion.gaussian_prior import GaussianPrior
 from gs_ssd.diffusion.timesteps import Linear
 from gs_ssd.diffusion.tiny import tiny_prior
 from gs_ssd.edit.anchors import Anchors
-from gs_ssd.edit.loop import distil
+from gs_ssd.edit.loop import Stopwatch, distil
 from gs_ssd.edit.splats import SplatCanvas
 from gs_ssd.edit.trainable import TrainableScene
 from gs_ssd.guidance import SSD, encode_prompts
@@ -93,3 +93,21 @@ def test_a_step_waits_at_most_twice_on_cuda(gaussians):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert sum("synchroniz" in str(w.message) for w in seen) <= 2
+
+
+@pytest.mark.gpu
+def test_phases_on_cuda_last_as_long_as_the_gpu_works():
+    """The caller comes back at once from what the GPU has yet to do."""
+    a = torch.randn(4096, 4096, device="cuda")
+    a @ a
+    torch.cuda.synchronize()
+    begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    watch = Stopwatch("cuda")
+    watch.start()
+    begun.record()
+    for _ in range(20):
+        a @ a
+    ended.record()
+    watch.lap("prior")
+    torch.cuda.synchronize()
+    assert watch.read()["prior"] == pytest.approx(begun.elapsed_time(ended) / 1000, rel=0.1)

@@ -139,7 +139,8 @@ def test_image_condition_is_the_unscaled_mean_in_eight_channels():
     assert prior.takes_image and prior.unet.config.in_channels == 8
     rgb = torch.rand(1, 64, 64, 3)
     condition = prior.encode_condition(rgb)
-    assert_close(condition * 0.18215, prior.encode(rgb))
+    assert_close(condition * 0.18215, prior.encode(rgb))  # of 2x - 1, which DreamCatalyst's authors leave out
+    assert_close(condition, prior.vae.encode(2 * rgb.permute(0, 3, 1, 2) - 1).latent_dist.mean)
     z_t, text = torch.randn(1, 4, 8, 8), prior.encode_prompt(["make it a clown"])
     with_image = prior.predict_noise(z_t, 300, text, condition)
     assert with_image.shape == z_t.shape

@@ -141,6 +141,22 @@ print("diffusers" in sys.modules)
     assert spent.children_user + spent.children_system - before.children_user - before.children_system < 6
 
 
+@pytest.mark.parametrize(
+    "kind", ["a video model", "missing shards", "a cut download", "a web page for weights"]
+)
+def test_a_door_names_it_before_torch_is_imported(tmp_path, kind):
+    make, expected = WRONG[kind]
+    make(tmp_path / "model")
+    code = "import sys; from gs_ssd.cli.main import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+    typed = ["edit", "scene=face", "prompt=clown", "device=cpu", f"diffusion={tmp_path / 'model'}"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *typed], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    (line,) = done.stderr.splitlines()
+    assert done.stdout == "2 False\n" and expected in line
+
+
 def test_half_precision_files_are_found_and_preferred_where_wanted(tmp_path):
     folder = sd_folder(tmp_path / "model")
     unet = folder / "unet"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -55,8 +56,13 @@ def test_a_mistyped_dtype():
         load_prior("embedded", dtype="half")
 
 
-def test_every_alias_says_what_it_is():
+def test_every_alias_says_what_it_is_and_which_commit():
     assert all(alias.about for alias in ALIASES.values())
+    hub = {
+        name: alias.revision for name, alias in ALIASES.items() if alias.path and alias.path.count("/") == 1
+    }
+    assert {"sd15", "sd21", "ip2p"} <= set(hub)
+    assert [name for name, commit in hub.items() if not re.fullmatch("[0-9a-f]{40}", commit or "")] == []
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 """What a machine with an NVIDIA GPU hears when gsplat's kernels can't be compiled, before anything is downloaded."""
 
+import re
 import sys
 import types
+from pathlib import Path
 
 import pytest
 from torch.utils import cpp_extension
@@ -60,3 +62,11 @@ def test_a_toolkit_that_gsplat_does_not_find_is_named(fresh, monkeypatch, tmp_pa
     monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", backend)
     with pytest.raises(UserError, match="CUDA_HOME"):
         render.compile_kernels("cuda")
+
+
+def test_only_one_file_of_the_room_imports_gsplat():
+    room = Path(render.__file__).parent
+    importing = r"^\s*(from|import) gsplat"
+    assert [f.name for f in room.glob("*.py") if re.search(importing, f.read_text(), re.MULTILINE)] == [
+        "cuda.py"
+    ]

@@ -12,6 +12,8 @@ import pytest
 
 INTERRUPTS = 40
 CODE = f"""
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 import torch
 from gs_ssd.render import rasterization
 from tests.render.scenes import gaussians, views
