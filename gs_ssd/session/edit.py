@@ -60,7 +60,7 @@ class SceneEdit(Run):
         prompts: what the scene shows and what it should show.
         prior: a DiffusionPrior, a function that makes one, or what `load_prior` takes.
         guidance: the method; None: SSD. A Refit edits pictures of the scene and fits it to them.
-        timesteps: the rule; None: linear, from coarse to fine. A Refit has levels of its own.
+        timesteps: the rule; None: linear, from coarse to fine. Refused beside a Refit, which has levels of its own.
         noise: shares noise among the views; None: every view has its own.
         rates: learning rates.
         anchors, densifier: None leaves them out.
