@@ -31,9 +31,11 @@ def main(argv: Sequence[str]) -> int:
 
 def run(cfg: DictConfig, signals: Signals) -> int:
     """One edit; returns the exit code."""
+    from gs_ssd.checks import switch
     from gs_ssd.results.folder import check_output_dir, make_output_dir
     from gs_ssd.session.config import check_model, scene_edit
 
+    switch("no_edit_guard", cfg.no_edit_guard)
     inputs = (cfg.scene.path, cfg.scene.cameras)
     if first_rank():
         check_output_dir(cfg.output_dir, inputs)  # before anything is loaded

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gs_ssd import samples
 from gs_ssd.assets import CONFIGS, ROOT, check_assets
+from gs_ssd.checks import switch
 from gs_ssd.diffusion.folders import recognise
 from gs_ssd.errors import UserError
 from gs_ssd.results.folder import slug
@@ -241,8 +242,8 @@ def _check_number(name: str, value: Any, kind: Any) -> None:
     """Raise UserError unless `value` is what the annotation `kind` says of numbers, truths and None."""
     words = kind if isinstance(kind, str) else str(getattr(kind, "__name__", kind))
     kinds = {word.strip() for word in words.split("|")}
-    if kinds == {"bool"} and not isinstance(value, bool):
-        raise UserError(f"{name}={value} must be true or false")
+    if kinds <= {"bool", "None"} and not (value is None and "None" in kinds):
+        switch(name, value)
     if not kinds & {"int", "float"} or (value is None and "None" in kinds):
         return
     real = "float" in kinds

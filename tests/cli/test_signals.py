@@ -113,6 +113,7 @@ def test_commands_answer_what_is_mistyped(capsys):
     assert "did you mean edit?" in capsys.readouterr().err
     for typed, message in (
         (["edit", "--prompt", "a clown"], 'such as prompt.target="a clown"'),
+        (["edit", "--scene", "x"], "such as scene=my.ply"),
         (["edit", "clown"], "'clown' is no setting"),
         (["edit", "stepz=3"], "did you mean steps?"),
         (["edit", "experiment=quick"], "preset=quick"),

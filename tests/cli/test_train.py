@@ -186,6 +186,8 @@ BAD = {
     "optimizer.rates._target_=1e30": "optimizer.rates._target_=1e+30: there is nothing of this name",
     "timesteps._target_=[[1]]": "timesteps._target_=[[1]]: there is nothing of this name",
     "guidance._target_=ssd": "guidance._target_=ssd: there is nothing of this name",
+    "diffusion.freeu=much": "diffusion.freeu=much must be true or false",
+    "no_edit_guard=abc": "no_edit_guard=abc must be true or false",
     "metrics.among=[clwn]": "metrics.among: no prompt is called 'clwn'",
     "prompt.target=" + "word " * 500: "500 words",
     "prompt.target=caf\udce9": r"prompt.target='caf\udce9' has bytes that are no UTF-8 text",
