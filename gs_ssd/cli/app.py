@@ -174,18 +174,21 @@ def _sweep(
         typed = [o for o in HydraConfig.get().overrides.task if not o.startswith("diffusion=auto")]
         if place := chosen(typed, "output_dir"):
             own = Path(place.strip("'"), str(HydraConfig.get().job.num))
-            typed.append(f"output_dir={own}")
+            typed = [*(o for o in typed if not o.startswith("output_dir=")), f"output_dir={own}"]
         sweeping = GlobalHydra.instance().hydra
         GlobalHydra.instance().clear()  # or composing would be refused within Hydra's own run
+        whole, sys.argv = sys.argv, [*front, *typed]  # what a run says of itself repeats that run alone
         try:
             return answer(lambda: job(compose(typed, door), signals))
         finally:
+            sys.argv = whole
             GlobalHydra.instance().hydra = sweeping
 
     flags = [argument for argument in arguments if argument.startswith("-")]
     typed = [argument for argument in arguments if argument not in flags]
     # Which prior "auto" means is each job's to say.
     settled = [o for o in expand(typed, cuda=False) if o in typed or not o.startswith("diffusion=")]
+    front = sys.argv[: len(sys.argv) - len(arguments)]  # gs-ssd edit, python train.py
     sys.argv[1:] = [*flags, *settled]
     started = time.time()
     one()

@@ -14,13 +14,15 @@ from gs_ssd.scene import load_gaussians, save_gaussians
 from gs_ssd.scene.formats import FORMATS
 
 EXIT_BAD_INPUT = 2
+PAGE = ".html"
 
 
 def main(argv: list[str]) -> int:
     """Convert; the exit code is 2 after one line on stderr if a file is at fault."""
     parser = argparse.ArgumentParser(
         prog="gs-ssd convert",
-        description=f"Convert between {', '.join(FORMATS)}. What the new format can't hold is said.",
+        description=f"Convert between {', '.join(FORMATS)}, or to a page that shows the scene ({PAGE}). "
+        "What the new format can't hold is said.",
     )
     parser.add_argument("source", help="the scene to read")
     parser.add_argument("destination", help="the file to write; its suffix says the format")
@@ -31,13 +33,40 @@ def main(argv: list[str]) -> int:
             if _same(Path(files.source), Path(files.destination)):
                 raise UserError(f"{files.destination}: is the source itself; choose another name")
             check_writable(Path(files.destination).parent, "the folder")
-            gaussians = load_gaussians(files.source)
-            save_gaussians(gaussians, files.destination)
+            count = convert(Path(files.source), Path(files.destination))
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_BAD_INPUT
-    print(f"{files.destination}: {len(gaussians):,} Gaussians")
+    print(f"{files.destination}: {count}")
     return 0
+
+
+def convert(source: Path, destination: Path) -> str:
+    """Convert a file; returns what was written, in words."""
+    if destination.suffix.lower() == PAGE:
+        return convert_to_page(source, destination)
+    gaussians = load_gaussians(source)
+    save_gaussians(gaussians, destination)
+    return f"{len(gaussians):,} Gaussians"
+
+
+def convert_to_page(source: Path, destination: Path) -> str:
+    """Write a page that shows a scene in 3D, as its run saw it where there is one; returns what it holds."""
+    from gs_ssd.results.earlier import open_scene
+    from gs_ssd.results.report import write_scene_html
+    from gs_ssd.results.splats import Stand
+
+    scene = open_scene(source)
+    stand = Stand.of_orbit(scene.turn(8), scene.background)
+    shown = write_scene_html(scene.gaussians, destination, stand=stand, title=scene.name)
+    of = (
+        f"of {len(scene):,} Gaussians the {shown:,} that look largest"
+        if shown < len(scene)
+        else f"{shown:,} Gaussians"
+    )
+    return f"{of}, to be opened in a browser" + "; without view-dependent colours" * (
+        scene.gaussians.sh_degree > 0
+    )
 
 
 def _same(source: Path, destination: Path) -> bool:

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gs_ssd.cli.app import EXIT_NO_EDIT, EXIT_NOT_FINITE, first_rank, launch
+from gs_ssd.cli.app import EXIT_NO_EDIT, EXIT_NOT_FINITE, first_rank, guarded, launch
+from gs_ssd.cli.resume import Checkpoints, asked, recall
 from gs_ssd.cli.signals import Interrupted, Signals
 
 if TYPE_CHECKING:
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     """Edit the scene that the settings describe, or resume a run: `resume=<its folder>`."""
-    resumed = [argument.partition("=")[2] for argument in argv if argument.startswith("resume=")]
-    if resumed:
-        return launch(partial(resume, resumed[-1], list(argv)), "train", [])
+    if path := asked(argv):
+        return guarded(partial(resume, path, list(argv)))
     return launch(run, "train", argv)
 
 
@@ -49,7 +49,7 @@ def run(cfg: DictConfig, signals: Signals) -> int:
         folder = make_output_dir(cfg.output_dir, scene=cfg.scene.name, prompt=cfg.prompt.name, inputs=inputs)
         if cfg.preview is not None:
             return show_selection(edit, cfg, folder)
-        return carry_out(edit, cfg, folder, signals)
+        return carry_out(edit, cfg, folder, signals, command=sys.argv)
 
 
 def show_selection(edit: SceneEdit, cfg: DictConfig, folder: Path) -> int:
@@ -71,53 +71,44 @@ def show_selection(edit: SceneEdit, cfg: DictConfig, folder: Path) -> int:
     return 0
 
 
-def resume(path: str, typed: list[str], cfg: DictConfig, signals: Signals) -> int:
+def resume(path: str, typed: list[str], signals: Signals) -> int:
     """Go on with a run that was interrupted; returns the exit code."""
-    from gs_ssd.errors import UserError
     from gs_ssd.ranks import joined
-    from gs_ssd.session.checkpoints import checkpoint_path, load_checkpoint
-    from gs_ssd.session.config import recalled, scene_edit
+    from gs_ssd.session.config import scene_edit
 
-    others = [argument for argument in typed if not argument.startswith("resume=")]
-    if others:
-        raise UserError(f"{others[0]}: a resumed run keeps its own settings; give resume= alone")
-    folder = checkpoint_path(path).parent
-    state, about = load_checkpoint(path)
-    if about.get("config") is None:
-        raise UserError(f"{path} was not written by this command; use gs_ssd.SceneEdit.resume, which made it")
-    cfg = recalled(about["config"])
+    kept = recall(path, typed, door="edit")
     with joined() as ranks:
-        edit = scene_edit(cfg, ranks=ranks)
-        edit.check_and_load(state, about, path)
-        return carry_out(edit, cfg, folder, signals) if ranks.first else take_part(edit, signals)
+        edit = scene_edit(kept.cfg, ranks=ranks)
+        edit.check_and_load(kept.state, kept.about, path)
+        if not ranks.first:
+            return take_part(edit, signals)
+        return carry_out(edit, kept.cfg, kept.folder, signals, command=kept.command)
 
 
-def carry_out(edit: SceneEdit, cfg: DictConfig, folder: Path, signals: Signals) -> int:
-    """Do the steps that are left, write the results; returns the exit code."""
+def carry_out(
+    edit: SceneEdit, cfg: DictConfig, folder: Path, signals: Signals, *, command: Sequence[str]
+) -> int:
+    """Do the steps that are left, write the results; returns the exit code. `command` is what began the run."""
     from gs_ssd.cli.progress import follow
-    from gs_ssd.session.checkpoints import Keeper
     from gs_ssd.session.config import measures_of, resolved, videos_of
 
     config = resolved(cfg)
-    keeper = Keeper(folder, every=cfg.checkpoint.every)
+    checkpoints = Checkpoints(edit, folder, config=config, command=command, every=cfg.checkpoint.every)
     announce(edit)
 
     def keep(report: Any) -> None:
         signals.requested = edit.ranks.any(signals.requested)  # all stop after the same step
-        if edit.step < edit.num_steps and keeper.due(edit.step):
-            keeper.keep(edit.state_dict(), edit.about() | {"config": config})
+        checkpoints(report)
 
     with together(edit, signals, str(folder)):
         outcome = follow(
             edit, done=edit.step, total=edit.num_steps, name=edit.guidance.name, signals=signals, each=keep
         )
-    if outcome.stopped and edit.step < edit.num_steps:
-        keeper.keep(edit.state_dict(), edit.about() | {"config": config})
+    checkpoints.stop(outcome)
     begun = time.perf_counter()
     result = edit.finish(measures_of(cfg))
-    result.save(folder, videos=videos_of(cfg, edit.scene), command=sys.argv, config=config)
-    if not outcome.stopped:
-        keeper.discard()
+    result.save(folder, videos=videos_of(cfg, edit.scene), command=command, config=config)
+    checkpoints.finish(outcome)
     summarise(result, folder, time.perf_counter() - begun, resumable=outcome.stopped)
     return judge(result, outcome, guard=cfg.no_edit_guard)
 

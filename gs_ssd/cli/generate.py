@@ -1,16 +1,20 @@
 """`gs-ssd generate`: make an image from noise by score distillation, and show what its noise predictions consist of.
 
-Writes image.png, progress.png, decomposition.png and run.json to outputs/images/generated/<prompt>/<time>/.
+Writes image.png, progress.png, decomposition.png, report.html and run.json to
+outputs/images/generated/<prompt>/<time>/.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gs_ssd.cli.app import EXIT_NOT_FINITE, launch
+from gs_ssd.cli.app import guarded, launch
+from gs_ssd.cli.image import carry_out
+from gs_ssd.cli.resume import asked, recall
 from gs_ssd.cli.signals import Signals
 from gs_ssd.errors import UserError
 
@@ -21,7 +25,9 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Make the image that the settings describe."""
+    """Make the image that the settings describe, or resume a run: `resume=<its folder>`."""
+    if path := asked(argv):
+        return guarded(partial(resume, path, list(argv)))
     return launch(run, "generate_image", argv)
 
 
@@ -29,37 +35,40 @@ def run(cfg: DictConfig, signals: Signals) -> int:
     """One image from noise to files; returns the exit code."""
     from gs_ssd.checks import whole
     from gs_ssd.results.folder import check_output_dir, make_output_dir
-    from gs_ssd.session.config import check_model, image_edit, resolved
+    from gs_ssd.session.config import check_model, image_edit
 
-    count = whole("strip", cfg.strip, least=1)
+    whole("strip", cfg.strip, least=1)
     check_output_dir(cfg.output_dir)  # before anything is loaded
     check_model(cfg)
-    from gs_ssd.cli.progress import follow
-    from gs_ssd.results.image import Strip
-
     edit = image_edit(cfg)
-    timesteps = decomposed_timesteps(cfg, edit)
+    pictures = decomposition(cfg, edit)
     folder = make_output_dir(cfg.output_dir, scene="images/generated", prompt=cfg.prompt.name)
-    height, width = edit.before.shape[1:3]
-    print(f"{edit.prompts.target!r} ({width}x{height} pixels) from noise", flush=True)
-    strip = Strip(edit.image, num_steps=edit.num_steps, count=count)
-    outcome = follow(edit, done=0, total=edit.num_steps, name=edit.guidance.name, signals=signals, each=strip)
-    result = edit.finish()
-    result.save(folder, command=sys.argv, config=resolved(cfg))
-    strip.save(edit.prompts.target, folder / "progress.png")
-    if timesteps:
-        decompose(edit, timesteps, folder / "decomposition.png")
-    pictures = [folder / "progress.png", *[folder / "decomposition.png"] * bool(timesteps)]
-    print(
-        f"made     {len(result.reports)} of {edit.num_steps} steps in {result.seconds:.0f} s\n"
-        f"image    {folder / 'image.png'}\n"
-        f"pictures {', '.join(map(str, pictures))}\n"
-        f"report   {folder / 'run.json'}"
+    return carry_out(edit, cfg, folder, signals, door="generate", command=sys.argv, pictures=pictures)
+
+
+def resume(path: str, typed: list[str], signals: Signals) -> int:
+    """Go on with a picture that was interrupted; returns the exit code."""
+    from gs_ssd.session.config import image_edit
+
+    kept = recall(path, typed, door="generate")
+    edit = image_edit(kept.cfg)
+    edit.check_and_load(kept.state, kept.about, path)
+    return carry_out(
+        edit,
+        kept.cfg,
+        kept.folder,
+        signals,
+        door="generate",
+        command=kept.command,
+        kept=kept,
+        pictures=decomposition(kept.cfg, edit),
     )
-    if outcome.error is not None:
-        print(f"error: {outcome.error}; results are those so far", file=sys.stderr)
-        return EXIT_NOT_FINITE
-    return 0
+
+
+def decomposition(cfg: DictConfig, edit: ImageEdit) -> dict[str, Callable[[Path], None]]:
+    """The picture of what the noise predictions consist of, where timesteps for it are set."""
+    timesteps = decomposed_timesteps(cfg, edit)
+    return {"decomposition.png": partial(decompose, edit, timesteps)} if timesteps else {}
 
 
 def decomposed_timesteps(cfg: DictConfig, edit: ImageEdit) -> list[int]:

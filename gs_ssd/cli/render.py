@@ -87,7 +87,7 @@ def run(settings: RenderSettings) -> None:
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: torch sees no CUDA GPU here; use device=cpu or device=auto")
     device = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
-    scene = open_scene(settings)
+    scene = scene_of(settings)
     cameras = cameras_of(settings, scene)
     if output.suffix.lower() == ".png":
         cameras = cameras[0]
@@ -107,22 +107,17 @@ def run(settings: RenderSettings) -> None:
     print(f"{settings.show:<8} {output}: {what}{depth}")
 
 
-def open_scene(settings: RenderSettings) -> Scene:
+def scene_of(settings: RenderSettings) -> Scene:
     """The scene that `scene=` names: a sample, a run's edit, or a file; what a run knew of its results is kept."""
     from gs_ssd import samples
-    from gs_ssd.results.earlier import holds_run, open_run, read_run
+    from gs_ssd.results.earlier import open_scene
     from gs_ssd.scene.scene import Scene
 
     path = Path(os.path.expanduser(settings.scene))
     if settings.scene in samples.SUBJECTS and not os.path.exists(path):
         return Scene.sample(settings.scene)
     known: dict[str, Any] = {} if settings.up == "auto" else {"up": settings.up}
-    file = path / "edited.ply" if os.path.isdir(path) else path
-    if holds_run(file.parent):  # its edit, or a blend of it
-        return open_run(file.parent, path=file, parts=None, mask=None, **known)
-    if os.path.isdir(path) and not os.path.isfile(file):
-        read_run(path)  # says what to give instead
-    return Scene.load(file, **known)
+    return open_scene(path, **known)
 
 
 def cameras_of(settings: RenderSettings, scene: Scene) -> Cameras:

@@ -12,7 +12,7 @@ import copy
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
@@ -25,9 +25,13 @@ from gs_ssd.session.config import compose, resolved
 
 # Settings that name files, which a run is known by through their content.
 INPUTS = (
-    *("scene.path", "scene.parts", "scene.mask.path", "mask.path", "image", "diffusion.path", "metrics.clip"),
+    *("scene.path", "scene.parts", "image", "diffusion.path", "metrics.clip"),
     *("measured.clip", "measured.structure"),
 )
+MASKS, MASK_INPUTS = (
+    ("scene.mask", "mask"),
+    ("path", "model"),
+)  # the latter also in the masks that one is made of
 
 
 class Stopped(Exception):
@@ -79,13 +83,12 @@ class Run:
         )
         del content["output_dir"]
         for name in INPUTS:
-            *parents, last = name.split(".")
-            place: Any = content
-            for parent in parents:
-                place = place.get(parent) or {}
-            path = place.get(last)
-            if path and Path(path).exists():
-                place[last] = digest(str(path))
+            parent, _, last = name.rpartition(".")
+            known_by_content(_at(content, parent), last)
+        for name in MASKS:
+            for mask in _mappings(_at(content, name)):
+                for last in MASK_INPUTS:
+                    known_by_content(mask, last)
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -118,6 +121,28 @@ class Run:
                 "target": item.target,
             }
         return what | json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def _at(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """The mapping at a dotted name; an empty one where there is none."""
+    for part in name.split(".") if name else ():
+        content = content.get(part) or {}
+    return content
+
+
+def _mappings(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """`content` and every mapping in it."""
+    yield content
+    for value in content.values():
+        if isinstance(value, dict):
+            yield from _mappings(value)
+
+
+def known_by_content(settings: dict[str, Any], name: str) -> None:
+    """Replace the file or folder that a setting names by its digest."""
+    path = settings.get(name)
+    if isinstance(path, str) and path and Path(path).exists():
+        settings[name] = digest(path)
 
 
 @cache

@@ -25,7 +25,7 @@ from gs_ssd.evaluation.statistics import estimate
 from gs_ssd.evaluation.tables import table
 from gs_ssd.files import atomic_path
 from gs_ssd.results.image_files import load_image
-from gs_ssd.results.report import picture_uri, write_page
+from gs_ssd.results.page import picture_uri, write_page
 from gs_ssd.results.video import to_uint8
 
 VIEWS = 3  # pictures of a scene, all around

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gs_ssd.errors import UserError
 from gs_ssd.results.folder import MANIFEST
-from gs_ssd.results.report import figure, picture_uri, write_page
+from gs_ssd.results.page import figure, picture_uri, write_page
 
 SHOWN = ("clip_direction", "retrieval_top1", "clip_similarity", "unedited_psnr", "source_psnr", "seconds")
 _SAME = ("output_dir", "name")  # settings that differ between any two runs and say nothing

@@ -73,6 +73,22 @@ def open_run(folder: str | os.PathLike, **changes: Any) -> Scene:
     return Scene.load(**wanted | changes)
 
 
+def open_scene(path: str | os.PathLike, **changes: Any) -> Scene:
+    """The scene in a file or in a run's folder; what a run knew of its edit, or of a blend of it, is kept.
+
+    `changes` are settings of `Scene.load`. Raises UserError for a folder without a finished edit.
+    """
+    from gs_ssd.scene.scene import Scene
+
+    path = Path(os.path.expanduser(path))
+    file = path / SCENE if path.is_dir() else path
+    if holds_run(file.parent):
+        return open_run(file.parent, path=file, parts=None, mask=None, **changes)
+    if path.is_dir() and not file.is_file():
+        read_run(path)  # says what to give instead
+    return Scene.load(file, **changes)
+
+
 def holds_run(folder: Path) -> bool:
     """Whether `folder` holds the finished edit of a scene."""
     return "scene" in _manifest(folder) and (folder / SCENE).is_file()

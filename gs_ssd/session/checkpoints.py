@@ -23,6 +23,8 @@ from gs_ssd.files import atomic_path
 
 NAME = "checkpoint.safetensors"
 FORMAT = 1
+# What each kind of edit is, its front door and its class.
+_KINDS = {"scene": ("a scene", "edit", "SceneEdit"), "image": ("a picture", "image", "ImageEdit")}
 _TENSOR = "_tensor"  # {"_tensor": key} stands in the JSON where the tensor was
 
 
@@ -41,8 +43,13 @@ def save_checkpoint(path: str | os.PathLike, state: Mapping[str, Any], about: Ma
     return path
 
 
-def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(state, about) of a checkpoint file or of a run's folder. Raises UserError for what is none of this version."""
+def load_checkpoint(
+    path: str | os.PathLike, *, kind: str | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(state, about) of a checkpoint file or of a run's folder.
+
+    Raises UserError for what is none of this version, and for that of another `kind` of edit ("scene", "image").
+    """
     path = checkpoint_path(path)
     try:
         with safe_open(path, framework="pt") as file:
@@ -58,7 +65,11 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, 
             f"{path} was written by gs_ssd {content['version']}, this is {__version__}; "
             f"resume with that version (pip install gs_ssd=={content['version']}), or start the run anew"
         )
-    return _put_tensors(content["state"], tensors), content["about"]
+    about = content["about"]
+    if kind is not None and about["kind"] != kind:
+        what, door, resumes = _KINDS[about["kind"]]
+        raise UserError(f"{path} is the checkpoint of {what}; use gs-ssd {door} resume=, or {resumes}.resume")
+    return _put_tensors(content["state"], tensors), about
 
 
 def checkpoint_path(path: str | os.PathLike, *, new: bool = False) -> Path:

@@ -37,6 +37,7 @@ from gs_ssd.session.shorthands import (
     dotted_keys,
     expand,
     explain,
+    is_choice,
     preset_overrides,
 )
 
@@ -146,10 +147,18 @@ def _composed(overrides: list[str], door: str) -> DictConfig:
             _check_groups(cfg)
             return cfg
         except (HydraException, OmegaConfBaseException) as error:
-            config = cast(dict[str, Any], OmegaConf.to_container(hydra_compose(door), resolve=False))
-            raise UserError(explain(error, dotted_keys(config))) from error
+            raise UserError(explain(error, _known_keys(overrides, door))) from error
         finally:
             GlobalHydra.instance().clear()
+
+
+def _known_keys(overrides: list[str], door: str) -> list[str]:
+    """The settings that there are, with those of the options that were chosen, such as a mask's."""
+    try:
+        cfg = hydra_compose(door, overrides=[line for line in overrides if is_choice(line)])
+    except (HydraException, OmegaConfBaseException):  # an option is what is mistyped
+        cfg = hydra_compose(door)
+    return dotted_keys(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False)))
 
 
 def _check_groups(cfg: DictConfig) -> None:

@@ -40,7 +40,7 @@ from gs_ssd.session.checkpoints import load_checkpoint
 from gs_ssd.session.describe import describe, rebuild
 from gs_ssd.session.prompts import Prompts
 from gs_ssd.session.result import EditResult, Measures
-from gs_ssd.session.run import Run, check_levels
+from gs_ssd.session.run import Run, check_levels, short
 
 OWN: Any = object()  # stands for "the default" where None means "without"
 
@@ -300,9 +300,7 @@ class SceneEdit(Run):
 
         Raises UserError, in one line that names both, for a checkpoint of another version, scene or prior.
         """
-        state, about = load_checkpoint(path)
-        if about["kind"] != "scene":
-            raise UserError(f"{path} is the checkpoint of a picture; use ImageEdit.resume")
+        state, about = load_checkpoint(path, kind="scene")
         if scene is None:
             scene = find_scene(about["scene"])
         prior = prior or about["prior"]["name"]
@@ -318,22 +316,13 @@ class SceneEdit(Run):
         edit.check_and_load(state, about, path)
         return edit
 
-    def check_and_load(self, state: dict[str, Any], about: dict[str, Any], path: str | os.PathLike) -> None:
-        """Take over a checkpoint's state; raise UserError where it is another scene's or another prior's."""
+    def check_source(self, about: dict[str, Any], path: str | os.PathLike) -> None:
         known = about["scene"]
         if known["digest"] != self.scene.digest or known["gaussians"] != len(self.scene):
             raise UserError(
-                f"{path} is a checkpoint of {known['source'] or known['name']} (SHA-256 {_short(known['digest'])}), "
-                f"the scene is {self.scene.source or self.scene.name} ({_short(self.scene.digest)}); give that one"
+                f"{path} is a checkpoint of {known['source'] or known['name']} (SHA-256 {short(known['digest'])}), "
+                f"the scene is {self.scene.source or self.scene.name} ({short(self.scene.digest)}); give that one"
             )
-        prior = about["prior"]
-        own = fingerprint(self.prior)
-        if prior["digest"] != own:
-            raise UserError(
-                f"{path} was made with the prior {prior['name']} ({_short(prior['digest'])}), this one is "
-                f"{self.prior.name} ({_short(own)}); give that one"
-            )
-        self.load_state_dict(state)
 
 
 def loaded(prior: DiffusionPrior | str | Callable[[], DiffusionPrior]) -> DiffusionPrior:
@@ -370,7 +359,3 @@ def under(prefix: str, settings: dict[str, Any]) -> dict[str, Any]:
         for name, value in settings.items()
         if name.startswith(prefix) and "." not in name.removeprefix(prefix)
     }
-
-
-def _short(digest: str | None) -> str:
-    return "none" if digest is None else digest[:12]

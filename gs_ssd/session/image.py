@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ from gs_ssd.guidance.nfsd import NFSD
 from gs_ssd.guidance.ssd import SSD
 from gs_ssd.results.folder import clear
 from gs_ssd.results.image_files import load_image, save_image
+from gs_ssd.results.image_report import write_image_report
 from gs_ssd.results.manifest import environment, peak_memory_mb, write_json
+from gs_ssd.results.video import to_uint8
 from gs_ssd.session.calibration import calibrated
 from gs_ssd.session.checkpoints import load_checkpoint
 from gs_ssd.session.describe import describe, rebuild
@@ -107,7 +109,10 @@ class ImageEdit(Run):
             guidance.check_generation(prior)
         prompts.check(prior)
 
-        self.prompts, self.source = prompts, None if isinstance(image, Tensor | None) else Path(image)
+        self.prompts, self.source = (
+            prompts,
+            None if isinstance(image, Tensor | None) else Path(image).expanduser(),
+        )
         generator = torch.Generator().manual_seed(seed)
         rgb = self._rgb(image, prior, size)
         negative = prompts.negative if prompts.negative is not None else guidance.negative_prompt
@@ -235,6 +240,13 @@ class ImageEdit(Run):
             prior=self.prior.about(),
         )
 
+    def check_source(self, about: dict[str, Any], path: str | os.PathLike) -> None:
+        known = about["image"]
+        if self.source is not None and sha256(self.source) != known["digest"]:
+            raise UserError(
+                f"{path} is a checkpoint of another picture than {self.source} ({known['source']})"
+            )
+
     def about(self) -> dict[str, Any]:
         source = None if self.source is None else str(self.source.resolve())
         return {
@@ -259,13 +271,8 @@ class ImageEdit(Run):
 
         Raises UserError for a checkpoint of another version, picture or prior.
         """
-        state, about = load_checkpoint(path)
-        if about["kind"] != "image":
-            raise UserError(f"{path} is the checkpoint of a scene; use SceneEdit.resume")
-        known = about["image"]
-        image = image if image is not None else known["source"]
-        if isinstance(image, str | os.PathLike) and sha256(image) != known["digest"]:
-            raise UserError(f"{path} is a checkpoint of another picture than {image} ({known['source']})")
+        state, about = load_checkpoint(path, kind="image")
+        image = image if image is not None else about["image"]["source"]
         settings = {name: rebuild(value) for name, value in about["settings"].items() if name != "guidance"}
         edit = cls(
             image,
@@ -274,11 +281,7 @@ class ImageEdit(Run):
             guidance=guidance or rebuild(about["settings"]["guidance"]),
             **settings,
         )
-        if about["prior"]["digest"] != fingerprint(edit.prior):
-            raise UserError(
-                f"{path} was made with the prior {about['prior']['name']}, this one is {edit.prior.name}; give that one"
-            )
-        edit.load_state_dict(state)
+        edit.check_and_load(state, about, path)
         return edit
 
 
@@ -314,8 +317,14 @@ class ImageResult:
         *,
         command: Sequence[str] = (),
         config: Mapping[str, Any] | None = None,
+        pictures: Mapping[str, Callable[[Path], None]] | None = None,
     ) -> Path:
-        """Write before.png and after.png (image.png where it was made from noise) and run.json."""
+        """Write before.png and after.png (image.png where it was made from noise), report.html and run.json.
+
+        Args:
+            command, config: what was typed and what it meant, for run.json.
+            pictures: further files by their names, each written by a function of its path.
+        """
         folder = Path(folder).expanduser()
         made = self.prompts.source is None
         last = folder / ("image.png" if made else "after.png")
@@ -323,11 +332,14 @@ class ImageResult:
         if not made:
             save_image(self.before[0], folder / "before.png")
         save_image(self.after[0], last)
+        for name, draw in (pictures or {}).items():
+            draw(folder / name)
         manifest: dict[str, Any] = {
             "command": list(command),
             "config": config,
             "environment": environment() | {"device": str(self.after.device)},
             "prior": dict(self.prior),
+            "prompts": asdict(self.prompts),
             "steps_done": len(self.reports),
             "seconds": self.seconds,
             "seconds_by_phase": totals(self.reports),
@@ -340,5 +352,13 @@ class ImageResult:
                 "input": {"path": source, "sha256": None if source is None else sha256(source)},
                 "change": {"mean": self.change},
             }
+        write_image_report(
+            folder / "report.html",
+            before=None if made else to_uint8(self.before[0]),
+            after=to_uint8(self.after[0]),
+            labels=(self.prompts.source, self.prompts.target),
+            reports=self.reports,
+            manifest=manifest,
+        )
         write_json(manifest, folder / "run.json")
         return folder

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from gs_ssd.checks import whole
+from gs_ssd.diffusion.fingerprint import fingerprint
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.timesteps import TimestepSampler
 from gs_ssd.edit.image import ImageCanvas
@@ -152,6 +153,21 @@ class Run:
         self.reports = [StepReport(**report) for report in state["reports"]]
         self._steps = None
 
+    def check_and_load(self, state: dict[str, Any], about: dict[str, Any], path: str | os.PathLike) -> None:
+        """Take over a checkpoint's state; raise UserError where it is another source's or another prior's."""
+        self.check_source(about, path)
+        prior, own = about["prior"], fingerprint(self.prior)
+        if prior["digest"] != own:
+            raise UserError(
+                f"{path} was made with the prior {prior['name']} ({short(prior['digest'])}), this one is "
+                f"{self.prior.name} ({short(own)}); give that one"
+            )
+        self.load_state_dict(state)
+
+    def check_source(self, about: dict[str, Any], path: str | os.PathLike) -> None:
+        """Raise UserError unless the checkpoint at `path` is of what is edited here."""
+        raise NotImplementedError
+
     def about(self) -> dict[str, Any]:
         """What a checkpoint says besides the state: the settings, as plain data."""
         raise NotImplementedError
@@ -168,6 +184,11 @@ def check_levels(guidance: Method | None, timesteps: TimestepSampler | None) -> 
             f"timesteps={type(timesteps).__name__} is for methods that distil; {guidance.name} walks noise levels of "
             "its own: leave it out, and set the method's strength"
         )
+
+
+def short(digest: str | None) -> str:
+    """A digest as a person compares it."""
+    return "none" if digest is None else digest[:12]
 
 
 def _states() -> dict[str, Any]:

@@ -30,6 +30,7 @@ from gs_ssd.assets import CONFIGS
 from gs_ssd.errors import UserError
 
 _OPERAND = re.compile(r"mask(\.of(\.\w+)?)*\.of(\.(?P<name>\w+))?")
+_NO_KIND = re.compile(r"null|true|false|[-+.\d].*", re.IGNORECASE)  # what Hydra takes for no text
 _DESCRIPTIONS = (".yaml", ".yml")
 
 
@@ -64,7 +65,7 @@ def _operands(override: str, single: set[str]) -> list[str]:
     if not equals or not place or (place["name"] and key.rpartition(".")[0] in single):
         return [override]  # the latter is a setting of the one mask there
     if value[:1] != "[":
-        if not value:
+        if not value or _NO_KIND.fullmatch(value):
             raise UserError(f"{override}: choose one of {', '.join(_kinds())}")
         return [f"+mask@{key}={value}"]
     kinds = [kind.strip() for kind in value.strip("[]").split(",") if kind.strip()]

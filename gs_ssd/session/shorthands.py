@@ -58,6 +58,12 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / folder).glob("*.yaml"))
 
 
+def is_choice(override: str) -> bool:
+    """Whether an override chooses an option of a group: `mask=grow`, `+mask@mask.of=parts`."""
+    key = override.partition("=")[0]
+    return "@" in key or (key in GROUPS and key != "preset")
+
+
 def quoted(value: str) -> str:
     """A value as Hydra's grammar takes any text, literally: "${" is no reference to anything."""
     value = value.strip("\"'")
@@ -192,9 +198,12 @@ def _is_path(value: str) -> bool:
 def explain(error: Exception, keys: Sequence[str]) -> str:
     """One line for a composition error: what is wrong and what exists. `keys` are the config's dotted keys."""
     message = str(error)
-    missing = re.search(r"Missing mandatory value: (prompt\.\w+)", message)
+    missing = re.search(r"Missing mandatory value: ([\w.]+)(?:.*full_key: (\S+))?", message, re.DOTALL)
     if missing:
-        return f'{missing[1]} is missing; say it in words, such as {missing[1]}="a photo of a clown"'
+        name = missing[2] or missing[1]
+        if name.startswith("prompt."):
+            return f'{name} is missing; say it in words, such as {name}="a photo of a clown"'
+        return f"{name} is missing; give it as {name}=<value>"
     group = re.search(r"(?:In '[^']*': )?Could not find '(\w+)/([^']*)'", message)
     if group and group[1] in GROUPS:
         known = options(group[1])
@@ -208,10 +217,22 @@ def explain(error: Exception, keys: Sequence[str]) -> str:
             return "no setting is called experiment; the ready-made settings are presets: preset=quick"
         full = re.search(r"full_key: (\S+)", message)
         name = full[1] if full and full[1].endswith(key[1]) else key[1]
-        parent = name.rpartition(".")[0]
-        siblings = [k for k in keys if k.rpartition(".")[0] == parent] or [k for k in keys if "." not in k]
-        return f"no setting is called {name}{nearest(name, keys)}; there are: {', '.join(siblings)}"
+        if name.startswith("mask.") and "mask" not in keys:
+            return f"{name} belongs to a mask, and none is chosen; choose one with mask=: {', '.join(options('mask'))}"
+        near = nearest(name, keys)
+        return f"no setting is called {name}{near}; there are: {', '.join(siblings(name, keys))}"
     return " ".join(message.split())
+
+
+def siblings(name: str, keys: Sequence[str]) -> list[str]:
+    """Those of the dotted `keys` that stand where `name` should, or else nearest above it."""
+    parent = name
+    while parent:
+        parent = parent.rpartition(".")[0]
+        known = [key for key in keys if key.rpartition(".")[0] == parent and not key.endswith("_target_")]
+        if known:
+            return known
+    return []
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 import warnings
@@ -12,8 +17,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import gs_ssd
+from gs_ssd.cli import edit as cli_edit
 from gs_ssd.cli import generate, image
+from gs_ssd.errors import UserError
+from gs_ssd.session.run import Run
 from tests.methods import METHODS
+from tests.results.test_report import Page
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = ["prompt.source=a man", "prompt.target=it's, a clown"]
@@ -64,7 +74,8 @@ def test_an_edit_leaves_pictures_and_a_manifest(call, photo, tmp_path, space, gu
     assert (code, complaints) == (0, [])
     assert len(out.strip().splitlines()) == 5
     folder = tmp_path / "out"
-    assert {path.name for path in folder.iterdir()} == {"before.png", "after.png", "progress.png", "run.json"}
+    names = {"before.png", "after.png", "progress.png", "report.html", "run.json"}
+    assert {path.name for path in folder.iterdir()} == names
     before, after = (np.asarray(Image.open(folder / name), float) for name in ("before.png", "after.png"))
     assert np.array_equal(before, np.asarray(Image.open(photo), float))
     assert after.shape == before.shape and np.abs(after - before).mean() > 1
@@ -72,6 +83,87 @@ def test_an_edit_leaves_pictures_and_a_manifest(call, photo, tmp_path, space, gu
     report = json.loads((folder / "run.json").read_text())
     assert report["steps_done"] == 2 and report["change"]["mean"] > 0
     assert report["config"]["prompt"]["target"] == "it's, a clown"
+
+
+def test_an_edit_ends_with_a_page_that_needs_no_network(call, photo, tmp_path):
+    Image.linear_gradient("L").resize((72, 64)).convert("RGB").save(photo)
+    edit(call, photo, tmp_path, "prompt.target=a <clown>")
+    text = (tmp_path / "out" / "report.html").read_text()
+    page = Page(text)
+    loaded = [address for address in page.addresses if address.startswith("data:image/webp")]
+    assert len(loaded) == 3  # before, after, progress.png
+    linked = set(page.addresses) - set(loaded)
+    assert linked == {"before.png", "after.png", "progress.png", "run.json"}
+    for expected in (
+        "a man",
+        "a <clown>",
+        "72 × 64",
+        "mean change",
+        "Score loss",
+        "Timestep t",
+        "guidance",
+        "prior",
+    ):
+        assert expected in page.words, expected
+    assert "http" not in re.sub(r'"data:[^"]*"', "", text)
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(u.partition(",")[2])))) for u in loaded[:2]
+    )
+    assert np.abs(before.astype(float) - np.asarray(Image.open(photo), float)).mean() < 4  # WebP
+    assert before.shape == after.shape and not np.array_equal(before, after)
+
+
+@pytest.mark.parametrize("door, space", [("image", "latents"), ("image", "pixels"), ("generate", "latents")])
+def test_an_edit_that_was_stopped_goes_on_to_the_same_bytes(call, photo, tmp_path, door, space, monkeypatch):
+    """Stopped by a signal after its third step of six; the report of the whole names the command that began it."""
+    place = {"image": image, "generate": generate}[door]
+    made = "after.png" if door == "image" else "image.png"
+    typed = [*TINY, "steps=6", "prompt.target=a clown"]
+    typed += [f"image={photo}", "prompt.source=a man", f"space={space}"] * (door == "image")
+    monkeypatch.setattr("sys.argv", ["gs-ssd", door, *typed])
+    assert call(place, *typed, f"output_dir={tmp_path / 'whole'}")[0] == 0
+
+    step = Run.__next__
+
+    def stopped(run):
+        report = step(run)
+        if run.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return report
+
+    part = tmp_path / "part"
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "__next__", stopped)
+        code, out, _ = call(place, *typed, f"output_dir={part}")
+    assert code == 0 and f"resume   gs-ssd {door} resume={part}" in out and "3 of 6 steps" in out
+    other = {"image": "generate", "generate": "image"}[door]
+    code, _, complaints = call({"image": image, "generate": generate}[other], f"resume={part}")
+    assert code == 2 and complaints == [
+        f"error: {part} is a run of gs-ssd {door}; resume it there: gs-ssd {door} resume={part}"
+    ]
+    monkeypatch.setattr("sys.argv", ["gs-ssd", door, f"resume={part}"])
+    assert call(place, f"resume={part}")[0] == 0
+    for name in (made, "progress.png"):
+        assert (part / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (part / "checkpoint.safetensors").exists()
+    assert json.loads((part / "run.json").read_text())["command"] == ["gs-ssd", door, *typed]
+    code, _, complaints = call(place, f"resume={part}")
+    assert code == 2 and "a finished run has none" in complaints[0]
+
+
+def test_what_cannot_be_resumed(call, photo, tmp_path, monkeypatch):
+    assert call(image, "resume=nowhere")[2][0].startswith("error: no such checkpoint: nowhere")
+    assert "a resumed run keeps its own settings" in call(image, "resume=nowhere", "steps=3")[2][0]
+    prompts = gs_ssd.Prompts("a man", "a clown")
+    run = gs_ssd.ImageEdit(photo, prompts, prior=gs_ssd.load_prior("tiny"), num_steps=2)
+    next(run)
+    run.save_checkpoint(tmp_path / "part")
+    assert "use gs_ssd.ImageEdit.resume, which made it" in call(image, f"resume={tmp_path / 'part'}")[2][0]
+    said = call(cli_edit, f"resume={tmp_path / 'part'}")[2][0]
+    assert "is the checkpoint of a picture; use gs-ssd image resume=" in said
+    Image.new("RGB", (72, 64)).save(photo)
+    with pytest.raises(UserError, match="is a checkpoint of another picture"):
+        gs_ssd.ImageEdit.resume(tmp_path / "part", prior=gs_ssd.load_prior("tiny"))
 
 
 def test_a_seed_repeats_an_edit(call, photo, tmp_path):
@@ -162,7 +254,9 @@ def test_an_image_from_noise(call, tmp_path, guidance):
     )  # the miniature reads 16 letters of NFSD's negative
     assert len(out.strip().splitlines()) == 5
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"image.png", "progress.png", "decomposition.png", "run.json"}
+    assert names == {"image.png", "progress.png", "decomposition.png", "report.html", "run.json"}
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert "decomposition.png" in page.addresses and "What the noise predictions consist of" in page.words
     assert Image.open(tmp_path / "out" / "image.png").size == (72, 72)
 
 

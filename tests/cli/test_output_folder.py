@@ -78,11 +78,17 @@ def test_a_sweep_ends_with_a_page_that_links_its_reports(scene, tmp_path, monkey
         "seed=1,2",
         "output_dir=out",
     ]
-    monkeypatch.setattr("sys.argv", ["gs-ssd"])
+    monkeypatch.setattr("sys.argv", ["gs-ssd", "edit", *arguments])
     assert edit.main(arguments) == 0
     assert "sweep    out/index.html: 2 runs" in capfd.readouterr().out
     page = Path("out/index.html").read_text()
     assert 'href="0/report.html"' in page and 'href="1/report.html"' in page and "seed=1" in page
+    command = json.loads(Path("out/1/run.json").read_text())["command"]  # repeats this run alone
+    assert command[:2] == ["gs-ssd", "edit"] and "--multirun" not in command
+    assert [word for word in command if word.startswith(("seed", "output_dir"))] == [
+        "seed=2",
+        "output_dir=out/1",
+    ]
 
 
 def test_the_digest_is_that_of_the_scene_that_was_loaded(scene, tmp_path):

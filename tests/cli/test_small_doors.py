@@ -67,7 +67,7 @@ def test_a_runs_folder_is_rendered_as_the_run_saw_it(ball, tmp_path):
     scene = {"name": "ball", "up": [0, 0, 1], "center": [0, 0, 0.5], "radius": 2.0, "background": [0, 1, 0]}
     scene |= {"views": views, "view_words": None, "cameras": None}
     (run / "run.json").write_text(json.dumps({"scene": scene, "prompts": {"target": "a drawing"}}))
-    opened = render.open_scene(render.RenderSettings(scene=str(run)))
+    opened = render.scene_of(render.RenderSettings(scene=str(run)))
     assert opened.frame.radius == 2.0 and opened.frame.up.tolist() == [0, 0, 1]
     assert opened.background == (0, 1, 0) and opened.front_azimuth_degrees == 90
     assert render.main([f"scene={run}", f"output={tmp_path / 'one.png'}", *SMALL]) == 0

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -143,6 +144,29 @@ def test_a_run_is_known_by_its_settings_and_its_files(ball, tmp_path):
     other = tmp_path / "other" / "ball.ply"
     save_gaussians(random_gaussians(300, sh_degree=0, seed=1), other)
     assert planned(other, tmp_path / "a")[0].key != run.key
+
+
+def test_a_run_is_known_by_what_its_masks_files_hold(ball, tmp_path):
+    """Those of a mask that is made of others, too: the same content elsewhere is the same run, another is another."""
+    for name, count in (("a", 7), ("b", 7), ("c", 8)):
+        np.save(tmp_path / f"{name}.npy", np.arange(count))
+
+    def key(name: str, *mask: str) -> str:
+        return planned(ball, tmp_path, *(line.format(tmp_path / f"{name}.npy") for line in mask))[0].key
+
+    for mask in (
+        ("mask={}",),
+        ("mask=grow", "mask.of={}", "mask.distance=0.1"),
+        (
+            "mask=union",
+            "mask.of.ball=sphere",
+            "mask.of.ball.center=[0,0,0]",
+            "mask.of.ball.radius=1",
+            "mask.of.hand={}",
+        ),
+        ("mask=invert", "mask.of=union", "mask.of.of.left={}", "mask.of.of.right={}"),
+    ):
+        assert key("a", *mask) == key("b", *mask) != key("c", *mask)
 
 
 @pytest.fixture(scope="module")

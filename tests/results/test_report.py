@@ -24,7 +24,8 @@ from gs_ssd.errors import UserError
 from gs_ssd.render import Render, render
 from gs_ssd.results.contact_page import runs_since, write_contact_sheet
 from gs_ssd.results.curves import curve_svg
-from gs_ssd.results.report import LARGEST, READINGS, command_line, figure, write_scene_html
+from gs_ssd.results.page import command_line, figure
+from gs_ssd.results.report import LARGEST, READINGS, write_scene_html
 from gs_ssd.results.scene import Videos, write
 from gs_ssd.results.splats import RECORD, Stand, pack
 from gs_ssd.scene import Gaussians, find_frame
@@ -111,6 +112,32 @@ def test_it_says_what_was_done(tmp_path):
         assert expected in words, expected
     assert "background_psnr" not in words
     assert json.loads((tmp_path / "run.json").read_text())["change"]["pixels"] > 0
+
+
+def test_it_shows_the_edits_before_it(tmp_path):
+    """The first one first, each with its words and command; a report that is still there is linked."""
+    (tmp_path / "first & best").mkdir()
+    (tmp_path / "first & best" / "report.html").write_text("x")
+    links = [
+        {
+            "run": str(tmp_path / "first & best"),
+            "prompts": {"source": "a man", "target": "a clown"},
+            "command": ["/x/gs-ssd", "edit", "prompt=clown"],
+            "sha256": "0",
+        },
+        {
+            "run": "/gone",
+            "prompts": {"source": "a clown", "target": "a <king>"},
+            "command": None,
+            "sha256": "1",
+        },
+    ]
+    page = Page(results(tmp_path / "second", ball(), ball(1), manifest=lambda: {"earlier_edits": links}))
+    assert "gs-ssd edit prompt=clown" in page.words and "a clown → a <king>" in page.words
+    assert page.words.index("a man → a clown") < page.words.index("a clown → a <king>")
+    assert "../first%20%26%20best/report.html" in page.addresses
+    assert not [address for address in page.addresses if "gone" in address]
+    assert "Before this edit" not in results(tmp_path / "alone", ball(), ball(1))
 
 
 def test_words_of_the_user_stay_words(tmp_path):

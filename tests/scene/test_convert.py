@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gs_ssd.cli.convert import main
+from gs_ssd.results.splats import RECORD
 from gs_ssd.scene import load_gaussians, save_gaussians
 from tests.synthetic import random_gaussians
 
@@ -53,3 +57,31 @@ def test_the_front_door_is_the_script(tmp_path, capsys):
     assert capsys.readouterr().out == f"{tmp_path / 'out.spz'}: 200 Gaussians\n"
     assert main([str(tmp_path / "in.ply"), str(tmp_path / "out.obj")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_scene_becomes_a_page(tmp_path, capsys):
+    """One file without addresses that holds every Gaussian; the viewer's pixels are tests/results/test_report.py's."""
+    save_gaussians(random_gaussians(sh_degree=1), tmp_path / "my <ball>.ply")
+    page = tmp_path / "ball.html"
+    assert main([str(tmp_path / "my <ball>.ply"), str(page)]) == 0
+    said = capsys.readouterr().out
+    assert said == f"{page}: 200 Gaussians, to be opened in a browser; without view-dependent colours\n"
+    text = page.read_text()
+    packed = text.partition('id="scene">')[2].partition("<")[0]
+    assert len(base64.b64decode(packed)) == 200 * RECORD.itemsize
+    assert "my &lt;ball&gt;" in text and "http" not in text.replace(packed, "")
+    assert main([str(tmp_path / "missing.ply"), str(page)]) == 2
+    assert page.read_text() == text
+
+
+def test_a_runs_edit_becomes_a_page_as_the_run_saw_it(tmp_path):
+    save_gaussians(random_gaussians(sh_degree=0), tmp_path / "edited.ply")
+    scene = {"name": "ball", "up": [0, -1, 0], "center": [0, 0, 0], "radius": 1.0, "background": [0, 0.25, 1]}
+    scene |= {"views": {"front_azimuth_degrees": 90.0}, "view_words": None, "cameras": None}
+    run = {"scene": scene, "prompts": {"source": "a ball", "target": "a cube"}, "config": {}}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert main([str(tmp_path / "edited.ply"), str(tmp_path / "cube.html")]) == 0
+    text = (tmp_path / "cube.html").read_text()
+    view = json.loads(re.search(r"\{[^{}]*\"fov\"[^{}]*\}", text)[0])
+    assert view["background"] == [0, 0.25, 1] and view["up"] == pytest.approx([0, -1, 0], abs=1e-6)
+    assert re.search("<title>(.*)</title>", text)[1] == "ball+a-cube"

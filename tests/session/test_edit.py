@@ -184,7 +184,7 @@ class TestRefusals:
         picture = torch.full((1, small.SIZE, small.SIZE, 3), 0.4)
         edit = ImageEdit(picture, small.PROMPTS, prior=small.prior(), guidance=DDS(), num_steps=2)
         edit.save_checkpoint(tmp_path)
-        assert "use ImageEdit.resume" in self.refused(tmp_path)
+        assert "ImageEdit.resume" in self.refused(tmp_path)
 
 
 @pytest.mark.parametrize(

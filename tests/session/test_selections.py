@@ -105,8 +105,23 @@ def test_selections_are_named_by_their_files(tmp_path):
         (["mask=union", "mask.of=[sphere,sphere]"], "mask.of.first=sphere mask.of.second=sphere"),
         (
             ["mask=invert", "mask.of=sphere", *BALL_AT("mask.of").split(), "mask.of.radios=2"],
-            "no setting is called mask.of.radios",
+            "mask.of.radios (did you mean mask.of.radius?); there are: mask.of.center, mask.of.radius",
         ),
+        (
+            ["mask=union", "mask.of=[sphere,box]", "mask.of.box.hgih=[1,1,1]"],
+            "(did you mean mask.of.box.high?); there are: mask.of.box.low, mask.of.box.high, mask.of.box.rotation",
+        ),
+        (["mask=sphere", "mask.radios=1"], "there are: mask.center, mask.radius"),
+        (["mask=union", "mask.of.ball=sphere", "mask.of.box.low=0"], "there are: mask.of.ball"),
+        (
+            ["mask.radius=1"],
+            "mask.radius belongs to a mask, and none is chosen; choose one with mask=: all, box",
+        ),
+        (
+            ["mask=union", "mask.of=[sphere]", "mask.of.sphere.radius=1"],
+            "mask.of.sphere.center is missing; give it as",
+        ),
+        (["mask=union", "mask.of.x=1"], "mask.of.x=1: choose one of all, box"),
         (["mask=none.yaml"], "mask=none.yaml can't be read: No such file"),
         (
             ["mask=union", "mask.of=[sphere]", "mask.of.sphere.center=[0,0,0]", "mask.of.sphere.radius=x"],

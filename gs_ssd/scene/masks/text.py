@@ -80,6 +80,8 @@ class Text(Mask):
         from transformers.utils import logging
 
         path = os.path.expanduser(self.model)
+        if not os.path.isdir(path):
+            self._check_hub(path)
         bars = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
@@ -94,15 +96,33 @@ class Text(Mask):
         except (OSError, ValueError, ImportError) as error:
             if isinstance(error, UserError):
                 raise
-            reason = " ".join(str(error).split())[:160]
-            raise UserError(
-                f"mask=text needs the model {self.model}, which isn't here ({reason}); give mask.model=<folder with "
-                f"CLIPSeg or SAM 3 weights>, {_INSTEAD}"
-            ) from error
+            raise self._missing(" ".join(str(error).split())[:160]) from error
         finally:
             if bars:
                 logging.enable_progress_bar()
         return network.to(device).eval(), tokenizer, kind
+
+    def _check_hub(self, name: str) -> None:
+        """Raise UserError where a model is neither cached nor to be had; transformers would retry for half a minute."""
+        from huggingface_hub import HfApi, errors, try_to_load_from_cache
+
+        try:
+            if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+                HfApi().model_info(name, timeout=10)
+        except errors.HFValidationError as error:
+            raise self._missing("no such folder") from error
+        except errors.GatedRepoError as error:
+            raise self._missing("it is gated: accept its licence and log in with `hf auth login`") from error
+        except errors.RepositoryNotFoundError as error:
+            raise self._missing("the hub has no model of this name") from error
+        except Exception as error:  # the network's own, of several libraries
+            raise self._missing("the hub can't be reached") from error
+
+    def _missing(self, reason: str) -> UserError:
+        return UserError(
+            f"mask=text needs the model {self.model}, which isn't here ({reason}); give mask.model=<folder with "
+            f"CLIPSeg or SAM 3 weights>, {_INSTEAD}"
+        )
 
     def _scores(self, rgb: Tensor, network: Any, tokenizer: Any, kind: str) -> Tensor:
         """How well each pixel fits the words, [1, H, W] in [0, 1], of one picture [1, H, W, 3]."""
