@@ -108,14 +108,15 @@ def curves(reports: Sequence[StepReport]) -> list[dict[str, Any]]:
     if len(reports) < 2:
         return []
     steps = [report.step for report in reports]
-    curves: list[tuple[str, list[float], dict[str, bool]]] = [
+    shown: list[tuple[str, list[float], dict[str, bool]]] = [
         ("Score loss ½‖G‖²/B", [report.loss for report in reports], {"log": True, "smooth": True}),
         ("Anchor loss", [report.anchor_loss for report in reports], {}),
         ("Timestep t", [report.t for report in reports], {}),
     ]
+    shown = [curve for curve in shown if any(curve[1])]  # without anchors there is no anchor loss
     return [
         {"title": title, "svg": Markup(curve_svg(steps, values, **options))}
-        for title, values, options in curves
+        for title, values, options in shown
     ]
 
 
