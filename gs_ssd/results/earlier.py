@@ -81,10 +81,10 @@ def open_scene(path: str | os.PathLike, **changes: Any) -> Scene:
     from gs_ssd.scene.scene import Scene
 
     path = Path(os.path.expanduser(path))
-    file = path / SCENE if path.is_dir() else path
+    file = path / SCENE if os.path.isdir(path) else path
     if holds_run(file.parent):
         return open_run(file.parent, path=file, parts=None, mask=None, **changes)
-    if path.is_dir() and not file.is_file():
+    if os.path.isdir(path) and not os.path.isfile(file):
         read_run(path)  # says what to give instead
     return Scene.load(file, **changes)
 
