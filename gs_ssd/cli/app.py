@@ -205,5 +205,6 @@ def _link(typed: list[str], started: float) -> None:
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = Path(place).expanduser() if place else Path("outputs") / "sweeps" / stamp
     if runs:
-        page = write_contact_sheet(folder, runs, title=" ".join(typed))
+        said = [setting for setting in typed if not setting.startswith("output_dir=")]
+        page = write_contact_sheet(folder, runs, title=" ".join(said))
         print(f"sweep    {page}: {len(runs)} run{'s' * (len(runs) > 1)}")
