@@ -337,12 +337,24 @@ def job_of(cfg: DictConfig) -> Job:
         else cfg.scene.start.count,
         family=kind,
         method=str(cfg.guidance._target_).rpartition(".")[2],
+        predictions=predictions_of(cfg),
         steps=cfg.steps,
         views=cfg.views_per_step,
         side=cfg.resolution or (known.side if known else 512),
         frames=cfg.render.frames,
         frame_side=cfg.render.size,
     )
+
+
+def predictions_of(cfg: DictConfig) -> int:
+    """How many noise predictions a step needs, with the coefficients as they are set: fewer where some are zero."""
+    from gs_ssd.diffusion.schedule import NoiseSchedule
+    from gs_ssd.guidance import Guidance
+    from gs_ssd.session.config import build
+
+    guidance = build(cfg, "guidance")
+    schedule = NoiseSchedule.scaled_linear()
+    return guidance.evaluations(len(schedule) // 2, schedule) if isinstance(guidance, Guidance) else 0
 
 
 def count_gaussians(path: Path) -> int:

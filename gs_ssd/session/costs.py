@@ -45,20 +45,22 @@ CUDA_PRIORS = {  # from counts of operations for an A100; not measured
     "ip2p": PriorCost(side=512, prediction=0.013, encode=0.06, load=15.0, memory_mb=8000),
 }
 
-# What a step of each method costs, in noise predictions of a batch of four: smaller batches, gradients through the
-# network and training count for more.
+# A step asks the network once for all its noise predictions, and n of them together take CALL + n (1 - CALL/4): four are
+# four, fewer save less than their share.
+CALL = 1.2
+# What a step of each method costs beyond that, in the same unit: gradients through the network, training.
 METHODS = {
-    "SSD": 4.0,
-    "SSDIP2P": 4.0,
-    "DDS": 4.0,
-    "PDS": 4.0,
-    "DreamCatalyst": 4.0,
-    "DreamCatalystIP2P": 5.0,
-    "NFSD": 3.2,
-    "SDS": 2.8,
-    "CSD": 2.6,
-    "CDS": 9.5,
-    "VSD": 12.0,
+    "SSD": 0.0,
+    "SSDIP2P": 0.0,
+    "DDS": 0.0,
+    "PDS": 0.0,
+    "DreamCatalyst": 0.0,
+    "DreamCatalystIP2P": 0.0,
+    "NFSD": 0.0,
+    "SDS": 0.0,
+    "CSD": 0.0,
+    "CDS": 4.1,
+    "VSD": 8.7,
     # Per step of the run, pictures edited in between included: as calibrated for the embedded prior.
     "Refit": 3.0,
     "SDEdit": 1.4,
@@ -131,6 +133,7 @@ class Job:
     Attributes:
         gaussians: of the scene.
         family, method: of the prior, and the guidance's class.
+        predictions: of noise, that a guidance asks for in a step of one view; 0 where none is distilled in a step.
         side: of the training views, pixels; `views` of them in each of `steps` steps.
         frames, frame_side: of the videos.
     """
@@ -138,6 +141,7 @@ class Job:
     gaussians: int
     family: str
     method: str
+    predictions: int
     steps: int
     views: int
     side: int
@@ -182,6 +186,12 @@ def levers(prior: Mapping[str, Any], *, views: int = 1) -> list[str]:
     return [*(name for name, helps in found.items() if helps), "a smaller resolution=", "a smaller model"]
 
 
+def asked(job: Job) -> float:
+    """Of the network, for one view in one step, in predictions of a batch of four."""
+    batch = CALL + job.predictions * (1 - CALL / 4) if job.predictions else 0.0
+    return batch + METHODS[job.method]
+
+
 def predict(job: Job, *, cuda: bool, threads: int = 1, compiled: bool = True) -> Cost | None:
     """What a job costs; None for a prior that the table doesn't know on that device."""
     prior = (CUDA_PRIORS if cuda else CPU_PRIORS).get(job.family)
@@ -192,9 +202,7 @@ def predict(job: Job, *, cuda: bool, threads: int = 1, compiled: bool = True) ->
     pixels, frame_pixels = job.side**2, job.frame_side**2
     area = pixels / prior.side**2
     rendered = device.gaussian * job.gaussians + device.pixel * pixels
-    view = (
-        rendered * (1 + device.forward) + prior.encode * area + METHODS[job.method] * prior.prediction * area
-    )
+    view = rendered * (1 + device.forward) + (prior.encode + asked(job) * prior.prediction) * area
     step = job.views * view + device.update * job.gaussians
     picture = device.forward * (device.gaussian * job.gaussians + device.pixel * frame_pixels)
     return Cost(

@@ -13,12 +13,21 @@ from gs_ssd.assets import ROOT
 from gs_ssd.cli import doctor
 from gs_ssd.cli.main import main
 from gs_ssd.scene import save_gaussians
+from gs_ssd.session.config import compose
 from gs_ssd.session.costs import CPU, CPU_PRIORS, CUDA_PRIORS, METHODS, Job, predict
 from gs_ssd.session.shorthands import options
 from tests.synthetic import random_gaussians
 
 FACE = Job(
-    gaussians=38251, family="embedded", method="SSD", steps=300, views=1, side=128, frames=30, frame_side=256
+    gaussians=38251,
+    family="embedded",
+    method="SSD",
+    predictions=2,
+    steps=200,
+    views=1,
+    side=128,
+    frames=30,
+    frame_side=256,
 )
 
 # What differs from FACE, seconds of processor time on one thread, peak memory in MB: the table of docs/doctor.md.
@@ -111,6 +120,29 @@ def test_every_method_has_its_price(tmp_path):
         if line.startswith("_target_")
     }
     assert targets == METHODS.keys()
+
+
+@pytest.mark.parametrize(
+    ("settings", "predictions"),
+    [
+        (["diffusion=embedded"], 2),  # its calibration leaves two of four coefficients
+        (["diffusion=embedded", "guidance.w_p=3.75"], 3),
+        (["diffusion=embedded", "guidance.w_p=3.75", "guidance.w_e=5.5"], 4),
+        (["diffusion=sd21"], 4),
+        (["diffusion=embedded", "guidance=nfsd"], 3),
+        (["diffusion=embedded", "guidance=gs_editor"], 0),  # edits pictures between its steps
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_predictions_are_counted_as_the_coefficients_are_set(settings, predictions):
+    cfg = compose(["scene=face", "prompt=clown", "device=cpu", *settings], "train")
+    assert doctor.job_of(cfg).predictions == predictions
+
+
+@pytest.mark.parametrize("less", [{"predictions": 2}, {"predictions": 3}])
+def test_fewer_predictions_cost_less(less):
+    four, fewer = (predict(replace(FACE, **change), cuda=False) for change in ({"predictions": 4}, less))
+    assert four and fewer and fewer.total < four.total
 
 
 @pytest.mark.parametrize(
