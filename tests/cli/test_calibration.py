@@ -1,5 +1,7 @@
 """What suits a prior, a canvas and a method is set for the user, and a value of their own still wins."""
 
+from functools import cache
+
 import pytest
 import yaml
 from omegaconf import OmegaConf
@@ -12,6 +14,7 @@ from gs_ssd.session.shorthands import options
 DOORS = {"scene": "train", "blob": "train", "image": "edit_image", "noise": "generate_image"}
 
 
+@cache
 def choose(canvas: str, diffusion: str, guidance: str, *typed: str):
     own = {"blob": ["scene=blob"], "image": ["prompt.target=x"], "noise": ["prompt.target=x"]}
     choices = [f"diffusion={diffusion}", f"guidance={guidance}"]

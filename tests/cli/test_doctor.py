@@ -30,19 +30,30 @@ FACE = Job(
     frame_side=256,
 )
 
-# What differs from FACE, seconds of processor time on one thread, peak memory in MB: the table of docs/doctor.md.
+# What differs from FACE, seconds of processor time on one thread, peak memory in MB: the tables of docs/doctor.md.
 MEASURED = [
-    ({"steps": 30}, 14.2, 943),
-    ({"steps": 60, "frames": 60, "frame_side": 384}, 18.9, 996),
-    ({"gaussians": 5000, "method": "NFSD", "steps": 40, "frames": 60, "frame_side": 384}, 14.4, 813),
-    ({"gaussians": 38247, "method": "VSD", "steps": 20, "frames": 12, "frame_side": 384}, 15.1, 1017),
-    ({"steps": 12, "side": 256, "frames": 12, "frame_side": 384}, 14.0, 984),
-    ({"gaussians": 44014, "steps": 12, "views": 4}, 14.2, 1026),
+    ({"predictions": 4, "steps": 30}, 14.2, 943),
+    ({"predictions": 4, "steps": 60, "frames": 60, "frame_side": 384}, 18.9, 996),
+    (
+        {
+            "gaussians": 5000,
+            "method": "NFSD",
+            "predictions": 3,
+            "steps": 40,
+            "frames": 60,
+            "frame_side": 384,
+        },
+        14.4,
+        813,
+    ),
+    ({"method": "VSD", "predictions": 3, "steps": 20, "frames": 12, "frame_side": 384}, 15.1, 1017),
+    ({"predictions": 4, "steps": 12, "side": 256, "frames": 12, "frame_side": 384}, 14.0, 984),
+    ({"predictions": 4, "gaussians": 44014, "steps": 12, "views": 4}, 14.2, 1026),
     ({"method": "SDS", "steps": 60, "frames": 12, "frame_side": 384}, 15.5, 977),
-    ({"method": "CDS", "steps": 20}, 15.2, 987),
-    ({"gaussians": 100000, "steps": 25}, 14.7, 977),
-    ({"gaussians": 38247, "steps": 15, "frames": 20, "frame_side": 1024}, 20.4, 1134),
-    ({}, 37.4, 981),
+    ({"method": "CDS", "predictions": 6, "steps": 20}, 15.2, 987),
+    ({"predictions": 4, "gaussians": 100000, "steps": 25}, 14.7, 977),
+    ({"predictions": 4, "steps": 15, "frames": 20, "frame_side": 1024}, 20.4, 1134),
+    ({"predictions": 4, "steps": 300}, 37.4, 981),
 ]
 
 

@@ -204,7 +204,9 @@ def evaluated(captures, tmp_path_factory) -> tuple[list[str], Path]:
     return arguments, folder
 
 
-@pytest.mark.parametrize("experiment", ["table1", "fig5", "fig8"])
+@pytest.mark.parametrize(
+    "experiment", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("table1", "fig5")), "fig8"]
+)
 def test_the_papers_comparisons_run_on_captures(experiment, captures, tmp_path):
     cfg = composed([f"experiment={experiment}", f"data={captures}", "needs_mask=[]"])
     common = [*cfg.settings, *cfg.capture_settings]
@@ -262,19 +264,24 @@ def test_an_interrupted_grid_goes_on_where_it_stopped(evaluated, capsys):
     assert changed == [lost / "edited.ply"]
 
 
+SLOWLY = [
+    (["guidance=ssd"], 4),
+    (["guidance=ssd", "guidance.w_e=0", "guidance.w_t=0"], 2),
+    (["guidance=dds"], 4),
+    (["guidance=csd"], 2),
+    (["guidance=csd", "guidance.w_b=3"], 3),
+    (["guidance=sds"], 2),
+    (["guidance=nfsd", "timesteps.ratio_min=0.3"], 3),
+    (["guidance=pds"], 4),
+]
+
+
 @pytest.mark.parametrize(
     "settings, count",
     [
-        (["guidance=ssd"], 4),
         (["guidance=ssd", "guidance.w_e=0"], 3),
-        (["guidance=ssd", "guidance.w_e=0", "guidance.w_t=0"], 2),
-        (["guidance=dds"], 4),
-        (["guidance=csd"], 2),
-        (["guidance=csd", "guidance.w_b=3"], 3),
-        (["guidance=sds"], 2),
         (["guidance=nfsd", "timesteps.ratio_max=0.19"], 2),
-        (["guidance=nfsd", "timesteps.ratio_min=0.3"], 3),
-        (["guidance=pds"], 4),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOWLY),
     ],
 )
 def test_the_reported_evaluations_are_those_of_the_network(settings, count, ball, tmp_path):

@@ -72,6 +72,7 @@ def test_a_mask_of_everything():
     assert decode_mask([0, PIXELS + 5], name="mask").all()  # cut off, as the benchmark's own reader does
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31), density=st.floats(0, 1))
 def test_masks_round_trip(seed, density):

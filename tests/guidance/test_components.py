@@ -92,6 +92,7 @@ def test_a_state_that_does_not_fit_is_refused():
         CSD().load_state_dict(other.state_dict())
 
 
+@pytest.mark.slow
 def test_importing_the_methods_costs_torch_and_little_more():
     code = """
 import sys, time, torch

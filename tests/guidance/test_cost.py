@@ -1,5 +1,7 @@
 """What a step of every shipped method costs, counted where the network is called."""
 
+from functools import cache
+
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -34,14 +36,19 @@ COSTS = {
 }
 
 
+@cache
+def configured(*settings: str):
+    """The guidance's settings; composing them takes longer than a step of a miniature."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", overrides=[*settings, "diffusion=sd21"]).guidance
+
+
 @pytest.mark.parametrize("case", COSTS, ids=" ".join)
 @pytest.mark.parametrize("views", [1, 2])
 def test_images_per_call_of_the_network(case, views):
     name, *settings = case
     t = int(settings.pop()[2:]) if settings and settings[-1].startswith("t=") else 501
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("train", overrides=[f"guidance={name}", "diffusion=sd21", *settings])
-    guidance = instantiate(cfg.guidance)
+    guidance = instantiate(configured(f"guidance={name}", *settings))
     prior = tiny_prior(image_condition=guidance.takes_image)
     calls: list[int] = []
     # A twin of the network (VSD's) is a copy of it, hooks included.
