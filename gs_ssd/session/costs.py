@@ -45,8 +45,8 @@ CUDA_PRIORS = {  # from counts of operations for an A100; not measured
     "ip2p": PriorCost(side=512, prediction=0.013, encode=0.06, load=15.0, memory_mb=8000),
 }
 
-# A step asks the network once for all its noise predictions, and n of them together take CALL + n (1 - CALL/4): four are
-# four, fewer save less than their share.
+# A step asks the network once for all its noise predictions. n of them together take CALL + n (1 - CALL/4): fewer than
+# four save less than their share, as the steps of SDS (two) and NFSD (three) showed beside SSD's four.
 CALL = 1.2
 # What a step of each method costs beyond that, in the same unit: gradients through the network, training.
 METHODS = {
