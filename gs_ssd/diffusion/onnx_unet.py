@@ -84,7 +84,12 @@ def _session(plain: _Plain, inputs: dict[str, Tensor]) -> InferenceSession:
         # torch recommends its newer exporter, which takes twenty times as long for the same graph.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            plain, tuple(inputs.values()), buffer, dynamo=False, input_names=list(inputs), dynamic_axes=AXES
+            plain,
+            tuple(inputs.values()),
+            buffer,  # type: ignore[arg-type]  # the older exporter writes to a buffer, which its signature doesn't say
+            dynamo=False,
+            input_names=list(inputs),
+            dynamic_axes=AXES,
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
