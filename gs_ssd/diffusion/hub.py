@@ -36,16 +36,15 @@ def fetch(
 
     Raises UserError with the reason: not cached and offline, no connection, gated, no such model or revision.
     """
-    from huggingface_hub import constants, errors, snapshot_download
+    from huggingface_hub import constants, errors
 
     revision = revision or pin
-    cached = None
-    try:
-        cached = Path(snapshot_download(repo, revision=revision, local_files_only=True))
-        recognise(cached)
-        return cached
-    except Exception as error:  # not there, or not all of it
-        why = error if cached is not None else None
+    why = None
+    if (cached := _cached(repo, revision)) is not None:
+        try:
+            return recognise(cached).path
+        except UserError as error:  # not all of it
+            why = error
     if offline or constants.HF_HUB_OFFLINE:
         if revision == pin and (other := _newest_cached(repo, pin)) is not None:
             return other
@@ -70,16 +69,25 @@ def fetch(
         raise UserError(f"can't load the diffusion model {repo}: {_reason(error, repo, revision)}") from error
 
 
+def _cached(repo: str, revision: str | None) -> Path | None:
+    """The folder of the cache for a model, whole or not; None where there is none.
+
+    Not what `snapshot_download` says: it takes a folder for incomplete that lacks files which were never needed.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, "model_index.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
 def _newest_cached(repo: str, pin: str | None) -> Path | None:
     """A whole model in the cache that is not the pinned one, with a warning; None where there is none."""
-    from huggingface_hub import snapshot_download
-
-    if pin is None:
+    folder = _cached(repo, None)
+    if pin is None or folder is None:
         return None
     try:
-        folder = Path(snapshot_download(repo, local_files_only=True))
         recognise(folder)
-    except Exception:  # as above
+    except UserError:
         return None
     warnings.warn(
         f"{repo} is in the cache as {folder.name[:12]}, not as {pin[:12]}: it is taken", stacklevel=3
