@@ -113,6 +113,7 @@ class ImageEdit(Run):
             prompts,
             None if isinstance(image, Tensor | None) else Path(image).expanduser(),
         )
+        self.depth_source = None if isinstance(depth, Tensor | None) else Path(depth).expanduser()
         generator = torch.Generator().manual_seed(seed)
         rgb = self._rgb(image, prior, size)
         negative = prompts.negative if prompts.negative is not None else guidance.negative_prompt
@@ -241,18 +242,17 @@ class ImageEdit(Run):
         )
 
     def check_source(self, about: dict[str, Any], path: str | os.PathLike) -> None:
-        known = about["image"]
-        if self.source is not None and sha256(self.source) != known["digest"]:
-            raise UserError(
-                f"{path} is a checkpoint of another picture than {self.source} ({known['source']})"
-            )
+        for what, file in (("picture", self.source), ("depth", self.depth_source)):
+            known = about.get("image" if what == "picture" else what) or _file(None)
+            if file is not None and sha256(file) != known["digest"]:
+                raise UserError(f"{path} is a checkpoint of another {what} than {file} ({known['source']})")
 
     def about(self) -> dict[str, Any]:
-        source = None if self.source is None else str(self.source.resolve())
         return {
             "kind": "image",
             "settings": {name: describe(value) for name, value in self.settings.items()},
-            "image": {"source": source, "digest": None if source is None else sha256(source)},
+            "image": _file(self.source),
+            "depth": _file(self.depth_source),
             "prompts": describe(self.prompts),
             "prior": {"name": self.prior.name, "digest": fingerprint(self.prior)},
             "threads": torch.get_num_threads(),
@@ -264,25 +264,36 @@ class ImageEdit(Run):
         path: str | os.PathLike,
         *,
         image: str | os.PathLike | Tensor | None = None,
+        depth: str | os.PathLike | Tensor | None = None,
         prior: DiffusionPrior | str | None = None,
         guidance: Guidance | Editor | None = None,
     ) -> ImageEdit:
-        """The edit whose checkpoint lies at `path`; `image` and `prior`, where not the ones it names.
+        """The edit whose checkpoint lies at `path`; `image`, `depth` and `prior`, where not the ones it names.
 
-        Raises UserError for a checkpoint of another version, picture or prior.
+        Raises UserError for a checkpoint of another version, picture, depth or prior.
         """
         state, about = load_checkpoint(path, kind="image")
         image = image if image is not None else about["image"]["source"]
+        depth = depth if depth is not None else (about.get("depth") or _file(None))["source"]
         settings = {name: rebuild(value) for name, value in about["settings"].items() if name != "guidance"}
         edit = cls(
             image,
             rebuild(about["prompts"]),
             prior=prior or about["prior"]["name"],
             guidance=guidance or rebuild(about["settings"]["guidance"]),
+            depth=depth,
             **settings,
         )
         edit.check_and_load(state, about, path)
         return edit
+
+
+def _file(path: Path | None) -> dict[str, str | None]:
+    """What a checkpoint says of a file that it was made from."""
+    return {
+        "source": None if path is None else str(path.resolve()),
+        "digest": None if path is None else sha256(path),
+    }
 
 
 @dataclass

@@ -119,3 +119,27 @@ def test_models_it_does_not_fit(tmp_path):
         load_prior("tiny", device="cpu", control="depth")
     with pytest.raises(UserError, match=r"diffusion\.control=.* can't be loaded"):
         load_prior("tiny", device="cpu", control=str(tmp_path))
+
+
+def test_a_picture_with_its_depth_is_resumed(tmp_path):
+    """From the files that its checkpoint names; another depth is refused."""
+    from gs_ssd.results.image_files import save_image
+
+    torch.manual_seed(0)
+    for name in ("photo", "depth", "other"):
+        save_image(torch.rand(64, 64, 3), tmp_path / f"{name}.png")
+    folder = save_controlnet(load_prior("tiny", device="cpu"), tmp_path / "control")
+    prior = load_prior("tiny", device="cpu", control=folder)
+    prompts = Prompts("a man", "a clown")
+    made = partial(ImageEdit, tmp_path / "photo.png", prompts, prior=prior, num_steps=4)
+    whole, half = made(depth=tmp_path / "depth.png"), made(depth=tmp_path / "depth.png")
+    for _ in whole:
+        pass
+    next(half), next(half)
+    checkpoint = half.save_checkpoint(tmp_path)
+    resumed = ImageEdit.resume(checkpoint, prior=prior)
+    for _ in resumed:
+        pass
+    assert torch.equal(resumed.picture, whole.picture)
+    with pytest.raises(UserError, match=r"is a checkpoint of another depth than .*other\.png"):
+        ImageEdit.resume(checkpoint, prior=prior, depth=tmp_path / "other.png")
