@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gs_ssd.devices import upload
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.errors import UserError
@@ -56,7 +57,8 @@ def cut_loss(
             if min(q_map.shape[-2:]) < size:
                 continue
             r, q = (F.avg_pool2d(x, size).flatten(2) for x in (r_map.detach(), q_map))
-            positions = torch.randperm(q.shape[-1], generator=generator)[:patches].to(q.device)
+            drawn = torch.randperm(q.shape[-1], generator=generator)[:patches]
+            positions = upload(drawn, q.device)
             loss = loss + info_nce(r[..., positions], q[..., positions], tau=tau)
     return loss
 

@@ -276,6 +276,8 @@ def pick_device(name: str, ranks: Ranks | None = None, *, setting: str = "device
     """
     import torch
 
+    from gs_ssd.devices import present
+
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(name)):
         raise UserError(f"{setting}={name} is none of auto, cpu, cuda, cuda:<index>")
     if ranks is not None and ranks.size > 1:
@@ -284,12 +286,7 @@ def pick_device(name: str, ranks: Ranks | None = None, *, setting: str = "device
         if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
             name = f"cuda:{ranks.local}"
     if name.startswith("cuda"):
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if int(name.partition(":")[2] or 0) >= count:
-            raise UserError(
-                f"{setting}={name}: torch sees {count} CUDA GPUs here; use {setting}=cpu or {setting}=auto"
-            )
-        return torch.device(name)
+        return present(name, setting=setting)
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu")
 
 

@@ -201,3 +201,20 @@ def picture_run(prior, *, steps: int, guidance=None):
         generator=torch.Generator().manual_seed(0),
     )
     return image, run
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_sdxl", "tiny_sd3", "tiny_flux2", "tiny_pixart"])
+def test_channels_last_is_a_layout_and_no_other_number(name):
+    plain, last = load_prior(name, device="cpu"), load_prior(name, device="cpu", channels_last=True)
+    weight = next(p for p in last.vae.parameters() if p.dim() == 4 and min(p.shape[1:]) > 1)
+    assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+    step = step_of(plain)
+    ask = (step.z_t, step.t, step.text["target"])
+    assert_close(last.predict_noise(*ask), plain.predict_noise(*ask), atol=1e-5, rtol=1e-4)
+    rgb = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    found = []
+    for prior in (plain, last):
+        x = rgb.clone().requires_grad_()
+        prior.encode(x).square().sum().backward()
+        found.append(x.grad)
+    assert_close(*found, atol=1e-5, rtol=1e-3)
