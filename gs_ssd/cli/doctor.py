@@ -35,6 +35,7 @@ EXTRAS = {
     "lpips": ("torchvision", "measures LPIPS"),
 }
 LEAST_MEMORY_GB = 2.0  # of a short edit of a sample scene, with room for the rest of the machine
+CARDS = (8, 12, 16, 24, 48, 80)  # GB, of which a forecast without a card speaks
 WAIT = 3.0  # seconds for an answer from the hub
 HELP = """gs-ssd doctor: what this machine can run, and the command that mends what is missing.
 gs-ssd doctor scene=... prompt=... <settings>: how long that edit will take, and its peak memory.
@@ -193,6 +194,19 @@ def device() -> Iterator[Finding]:
         yield Finding("ok", "no CUDA GPU: edits run on the CPU, with the embedded prior by default")
     yield Finding("ok", f"CPU: {os.cpu_count()} logical cores, {torch.get_num_threads()} threads")
     yield kernels("cpu")
+    if torch.cuda.is_available():
+        yield cards_models(properties.total_memory / 1e9)
+
+
+def cards_models(card: float) -> Finding:
+    """Which models a card of so many GB holds at their own size, and with which settings."""
+    from gs_ssd.session.footprints import FOOTPRINTS, fitting
+
+    needs = {name: fitting(model, card, side=model.side) for name, model in FOOTPRINTS.items()}
+    at_once = [name for name, settings in needs.items() if settings == []]
+    said = [f"models that this card holds: {', '.join(at_once) or 'none'}"]
+    said += [f"{name} with {' '.join(settings)}" for name, settings in needs.items() if settings]
+    return Finding("ok", "; ".join(said) + " (counted, not measured)")
 
 
 def kernels(device: str) -> Finding:
@@ -281,13 +295,16 @@ def forecast(arguments: list[str]) -> int:
     compiled = kernels_are_compiled("cuda" if cuda else "cpu")
     cost = predict(job, cuda=cuda, threads=torch.get_num_threads(), compiled=compiled)
     where = "CUDA" if cuda else f"{torch.get_num_threads()} CPU threads"
+    card = torch.cuda.get_device_properties(0).total_memory / 1e9 if cuda else None
     print(
         f"{cfg.scene.name}: {job.gaussians:,} Gaussians, {job.steps} steps, "
         f"{job.views} × {job.side}×{job.side} pixels, {job.method} on {cfg.diffusion.name}, {where}"
     )
+    for line in on_a_card(job, cfg.diffusion, card):
+        print(line)
     if cost is None:
         print(
-            f"nothing is known of the cost of {cfg.diffusion.name} on {'CUDA' if cuda else 'a CPU'}; "
+            f"nothing is known of the time of {cfg.diffusion.name} on {'CUDA' if cuda else 'a CPU'}; "
             "try steps=20 and look at seconds in its run.json"
         )
         return 0
@@ -299,6 +316,28 @@ def forecast(arguments: list[str]) -> int:
             file=sys.stderr,
         )
     return 0
+
+
+def on_a_card(job: Job, diffusion: DictConfig, card: float | None) -> Iterator[str]:
+    """What a large model takes of a GPU, and the settings with which it fits this card, or common ones."""
+    from gs_ssd.session.footprints import fitting, footprint, gpu_peak, levers_of
+
+    model = footprint(str(diffusion.name)) or footprint(job.family)
+    if model is None:
+        return
+    size = {"side": job.side, "views": job.views}
+    off = {"offload": "none", "vae": None, "vae_dtype": "float32"}
+    chosen = {f"diffusion.{name}={diffusion[name]}" for name, no in off.items() if diffusion[name] != no}
+    peak = gpu_peak(model, **size, settings=chosen)
+    yield f"about {peak:.1f} GB of a GPU at the peak, in half precision (counted, not measured)"
+    for gb in CARDS if card is None else [] if card >= peak else [card]:
+        settings = fitting(model, gb, **size)
+        if settings is None:
+            least = gpu_peak(model, **size, settings=levers_of(model, views=job.views))
+            remedy = f"too small, {least:.1f} GB at the least: a smaller resolution= or model"
+        else:
+            remedy = " ".join(settings) or "as it is"
+        yield f"  a card of {gb:.0f} GB: {remedy}"
 
 
 def told(cost: Cost) -> str:
@@ -320,6 +359,7 @@ def job_of(cfg: DictConfig) -> Job:
     from gs_ssd.checks import whole
     from gs_ssd.session.config import family
     from gs_ssd.session.costs import CPU_PRIORS, CUDA_PRIORS, Job
+    from gs_ssd.session.footprints import footprint
 
     for name in (
         "steps",
@@ -330,7 +370,9 @@ def job_of(cfg: DictConfig) -> Job:
     ):
         whole(name, OmegaConf.select(cfg, name), least=1)
     kind = family("folder" if cfg.diffusion.path else cfg.diffusion.name, cfg.diffusion.path)
-    known = CPU_PRIORS.get(kind) or CUDA_PRIORS.get(kind)
+    known = (
+        CPU_PRIORS.get(kind) or CUDA_PRIORS.get(kind) or footprint(str(cfg.diffusion.name)) or footprint(kind)
+    )
     return Job(
         gaussians=count_gaussians(Path(cfg.scene.path).expanduser())
         if cfg.scene.path

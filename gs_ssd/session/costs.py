@@ -9,9 +9,9 @@ Nothing here imports torch: a prediction costs milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from gs_ssd.session.footprints import footprint, gpu_peak
 
 MEGA = 1e6
 
@@ -25,14 +25,15 @@ class PriorCost:
         prediction: seconds per noise prediction.
         encode: seconds to encode one view and go back.
         load: seconds until it is there.
-        memory_mb: per view of this side; of the GPU's memory where it runs there, weights included.
+        memory_mb: per view of this side, weights included; of the GPU's memory where it runs there, 0 for a model
+            that `footprints` knows.
     """
 
     side: int
     prediction: float
     encode: float
     load: float
-    memory_mb: float
+    memory_mb: float = 0.0
 
 
 CPU_PRIORS = {
@@ -41,8 +42,8 @@ CPU_PRIORS = {
 }
 CUDA_PRIORS = {  # from counts of operations for an A100; not measured
     "embedded": PriorCost(side=128, prediction=0.003, encode=0.002, load=2.0, memory_mb=500),
-    "sd": PriorCost(side=512, prediction=0.013, encode=0.05, load=15.0, memory_mb=8000),
-    "ip2p": PriorCost(side=512, prediction=0.013, encode=0.06, load=15.0, memory_mb=8000),
+    "sd": PriorCost(side=512, prediction=0.013, encode=0.05, load=15.0),
+    "ip2p": PriorCost(side=512, prediction=0.013, encode=0.06, load=15.0),
 }
 
 # A step asks the network once for all its noise predictions. n of them together take CALL + n (1 - CALL/4): fewer than
@@ -170,22 +171,6 @@ class Cost:
         return sum(self.seconds.values())
 
 
-def levers(prior: Mapping[str, Any], *, views: int = 1) -> list[str]:
-    """The settings that lower the GPU's memory and are not in use, those that change the result least first.
-
-    `prior` is what `DiffusionPrior.about` says, or as much of it as is known.
-    """
-    dtype = prior.get("dtype", {})
-    found = {
-        "views_per_step=1": views > 1,
-        "diffusion.offload=text": prior.get("offload", "none") == "none",
-        "diffusion.dtype=float16": dtype.get("network") == "float32",
-        "diffusion.vae_dtype=float16": dtype.get("vae", "float32") == "float32",
-        "diffusion.vae=taesd": not prior.get("tiny_vae", False),
-    }
-    return [*(name for name, helps in found.items() if helps), "a smaller resolution=", "a smaller model"]
-
-
 def asked(job: Job) -> float:
     """Of the network, for one view in one step, in predictions of a batch of four."""
     batch = CALL + job.predictions * (1 - CALL / 4) if job.predictions else 0.0
@@ -203,6 +188,9 @@ def predict(job: Job, *, cuda: bool, threads: int = 1, compiled: bool = True) ->
     area = pixels / prior.side**2
     rendered = device.gaussian * job.gaussians + device.pixel * pixels
     view = rendered * (1 + device.forward) + (prior.encode + asked(job) * prior.prediction) * area
+    large = footprint(job.family)
+    own = prior.memory_mb * max(area * job.views, 1.0)
+    gpu = own if large is None else 1e3 * gpu_peak(large, side=job.side, views=job.views)
     step = job.views * view + device.update * job.gaussians
     picture = device.forward * (device.gaussian * job.gaussians + device.pixel * frame_pixels)
     return Cost(
@@ -215,7 +203,7 @@ def predict(job: Job, *, cuda: bool, threads: int = 1, compiled: bool = True) ->
         memory_mb=BASE_MB
         + GAUSSIAN_BYTES * job.gaussians / MEGA
         + PIXEL_BYTES * max(pixels * job.views, frame_pixels) / MEGA
-        + (1500.0 if cuda else prior.memory_mb * max(area * job.views, 1.0)),
-        gpu_mb=prior.memory_mb * max(area * job.views, 1.0) if cuda else 0.0,
+        + (1500.0 if cuda else own),
+        gpu_mb=gpu if cuda else 0.0,
         measured=not cuda,
     )

@@ -25,7 +25,7 @@ from gs_ssd.errors import UserError
 from gs_ssd.guidance.base import Guidance
 from gs_ssd.ranks import ALONE, Ranks
 from gs_ssd.session.checkpoints import save_checkpoint
-from gs_ssd.session.costs import levers
+from gs_ssd.session.footprints import levers
 
 # What edits: a score's formula, pictures and a refit, or a walk of one picture.
 Method = Guidance | Refit | Editor

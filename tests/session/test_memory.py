@@ -8,7 +8,7 @@ import torch
 from gs_ssd.cli.app import EXIT_BAD_INPUT, answer
 from gs_ssd.diffusion.load import load_prior
 from gs_ssd.errors import UserError
-from gs_ssd.session.costs import levers
+from gs_ssd.session.footprints import levers
 from gs_ssd.session.image import ImageEdit
 from gs_ssd.session.prompts import Prompts
 

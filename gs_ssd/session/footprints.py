@@ -1,0 +1,107 @@
+"""What a model takes of a GPU's memory, and the settings that lower it.
+
+The numbers are counted from the published configurations on the meta device, with attention as fused kernels do it
+(`tests/diffusion/footprint.py`); none was measured on a card. Nothing here imports torch: a prediction costs no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+RUNTIME = 0.8  # GB of CUDA's context, the libraries' workspaces and unused parts of blocks: an estimate
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Of a model in half precision, GB.
+
+    Attributes:
+        network, text: their weights.
+        predict: activations of one view of 512 x 512 pixels in the four predictions of a step of SSD.
+        side: pixels that it was trained at.
+        taesd: whether there is a tiny autoencoder for it.
+        vae_dtype: the half precision that its autoencoder runs in.
+    """
+
+    network: float
+    text: float
+    predict: float
+    side: int = 1024
+    taesd: bool = True
+    vae_dtype: str = "float16"
+
+
+FOOTPRINTS = {
+    "sd15": Footprint(1.72, 0.25, 0.27, side=512),
+    "sd21": Footprint(1.73, 0.68, 0.27, side=512),
+    "ip2p": Footprint(1.72, 0.25, 0.27, side=512),
+    "sdxl": Footprint(5.14, 1.64, 0.17, vae_dtype="bfloat16"),  # its autoencoder overflows in float16
+    "sd35": Footprint(4.49, 11.16, 0.20),
+    "flux": Footprint(23.80, 9.77, 0.66),
+    "flux2": Footprint(7.75, 8.05, 0.83, taesd=False),
+    "z_image": Footprint(12.31, 8.05, 0.52),
+    "pixart": Footprint(1.22, 9.52, 0.13, taesd=False),
+}
+# What has the shape of another: distilled models, and folders, of which only the family is known.
+SHAPES = {
+    "lcm": "sd15",
+    "sd": "sd21",
+    "sd_turbo": "sd21",
+    "sdxl_turbo": "sdxl",
+    "sd3": "sd35",
+}
+# An autoencoder's weights in float32, and its activations for one view of 512 x 512 pixels there and back; TAESD's.
+AUTOENCODER, ENCODE, ENCODE_TAESD = 0.34, 3.19, 0.49
+
+
+def footprint(name: str) -> Footprint | None:
+    """Of an alias or a family; None for one that was not counted."""
+    return FOOTPRINTS.get(SHAPES.get(name, name))
+
+
+def gpu_peak(model: Footprint, *, side: int, views: int = 1, settings: Collection[str] = ()) -> float:
+    """GB of the GPU at the peak of an edit, with those of `levers_of` in use that `settings` names."""
+    used = {setting.partition("=")[0] for setting in settings}
+    views = 1 if "views_per_step" in used else views
+    scale = views * (side / 512) ** 2
+    half = 0.5 if "diffusion.vae_dtype" in used else 1.0
+    encode = ENCODE_TAESD if "diffusion.vae" in used else ENCODE * half
+    held = RUNTIME + model.network + AUTOENCODER * half
+    step = scale * max(encode, model.predict)
+    if "diffusion.offload" in used:
+        return held + max(model.text, step)
+    return held + model.text + step
+
+
+def levers_of(model: Footprint, *, views: int = 1) -> list[str]:
+    """The settings that lower a model's peak, those that change the result least first."""
+    vae = [f"diffusion.vae_dtype={model.vae_dtype}", *["diffusion.vae=taesd"] * model.taesd]
+    return ["diffusion.offload=text", *["views_per_step=1"] * (views > 1), *vae]
+
+
+def fitting(model: Footprint, card: float, *, side: int, views: int = 1) -> list[str] | None:
+    """The least settings, in the order of `levers_of`, with which a model fits a card of so many GB; None: none do."""
+    for settings in accumulate(([lever] for lever in levers_of(model, views=views)), initial=[]):
+        if gpu_peak(model, side=side, views=views, settings=settings) <= card:
+            return settings
+    return None
+
+
+def levers(prior: Mapping[str, Any], *, views: int = 1) -> list[str]:
+    """The settings that lower the GPU's memory and are not in use, those that change the result least first.
+
+    `prior` is what `DiffusionPrior.about` says, or as much of it as is known.
+    """
+    model = footprint(str(prior.get("family", ""))) or Footprint(0, 0, 0)
+    dtype = prior.get("dtype", {})
+    found = {
+        "views_per_step=1": views > 1,
+        "diffusion.offload=text": prior.get("offload", "none") == "none",
+        "diffusion.dtype=float16": dtype.get("network") == "float32",
+        f"diffusion.vae_dtype={model.vae_dtype}": dtype.get("vae", "float32") == "float32",
+        "diffusion.vae=taesd": model.taesd and not prior.get("tiny_vae", False),
+    }
+    return [*(name for name, helps in found.items() if helps), "a smaller resolution=", "a smaller model"]
