@@ -153,6 +153,11 @@ def sdxl() -> dict[str, Any]:
     }
 
 
+def sdxl_turbo() -> dict[str, Any]:
+    scheduler = _vp_scheduler("EulerAncestralDiscreteScheduler", timestep_spacing="trailing")
+    return sdxl() | {"scheduler": scheduler}
+
+
 def sd3() -> dict[str, Any]:
     sizes = {"sample_size": 8, "patch_size": 2, "in_channels": 4, "out_channels": 4, "num_layers": 2}
     heads = {"attention_head_dim": 8, "num_attention_heads": 4, "pos_embed_max_size": 96}
@@ -241,6 +246,7 @@ MINIATURES: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "sd_turbo": (turbo, "StableDiffusionPipeline"),
     "lcm": (lcm, "LatentConsistencyModelPipeline"),
     "sdxl": (sdxl, "StableDiffusionXLPipeline"),
+    "sdxl_turbo": (sdxl_turbo, "StableDiffusionXLPipeline"),
     "sd3": (sd3, "StableDiffusion3Pipeline"),
     "sd3_t5": (sd3_t5, "StableDiffusion3Pipeline"),
     "flux": (flux, "FluxPipeline"),
@@ -282,7 +288,7 @@ def tiny_prior(
     settings = {"device": device, "dtype": dtype, "freeu": freeu, "offload": offload}
     prior = prior_class(**_seeded(make, seed), name="tiny (random weights)", **settings)
     prior.family = "tiny"
-    return restrict(prior, {"sd_turbo": "turbo", "lcm": "lcm"}.get(family, ""))
+    return restrict(prior, {"sd_turbo": "turbo", "sdxl_turbo": "turbo", "lcm": "lcm"}.get(family, ""))
 
 
 def _seeded(make: Callable[[], dict[str, Any]], seed: int) -> dict[str, Any]:
@@ -296,6 +302,6 @@ def save_miniature(family: str, folder: str | Path, *, seed: int = 0) -> Path:
     make, pipeline = MINIATURES[family]
     parts = _seeded(make, seed)
     checker = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    extra = checker if "unet" in parts and family != "sdxl" else {}
+    extra = checker if "unet" in parts and "text_encoder_2" not in parts else {}
     getattr(diffusers, pipeline)(**parts, **extra).save_pretrained(folder)
     return Path(folder)
