@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ def fuse_lora(prior: DiffusersPrior, path: str, *, scale: float = 1.0) -> None:
 
     Raises UserError where it can't be read or was made for another base model.
     """
-    pipeline = getattr(prior, "pipeline", None)
+    pipeline: Any = getattr(prior, "pipeline", None)
     if not hasattr(pipeline, "load_lora_weights"):
         raise UserError(
             f"diffusion.lora={path}: there are no LoRAs for {prior.name}; leave diffusion.lora=null"

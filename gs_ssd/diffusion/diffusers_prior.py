@@ -71,8 +71,8 @@ class DiffusersPrior(DiffusionPrior):
     def __init__(
         self,
         *,
-        network: torch.nn.Module,
-        vae: torch.nn.Module,
+        network: Any,
+        vae: Any,
         schedule: NoiseSchedule,
         prediction_type: str,
         encoders: list[torch.nn.Module | None],

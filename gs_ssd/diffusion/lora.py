@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from itertools import chain
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,7 @@ class LoraTwin:
         network = copy.deepcopy(prior.network, shared)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            kind = "gaussian" if init == "gaussian" else True
+            kind: Literal["gaussian"] | bool = "gaussian" if init == "gaussian" else True
             config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(ADAPTED), init_lora_weights=kind)
             inject_adapter_in_model(config, network)
         self.named = {name: p for name, p in network.named_parameters() if p.requires_grad}
@@ -77,7 +78,7 @@ class LoraTwin:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from a `state_dict` of a twin of the same prior and rank; raises ValueError for another one's."""
-        moments = {name: {} for name in self.named}
+        moments: dict[str, dict[str, Tensor]] = {name: {} for name in self.named}
         for key, tensor in state.items():
             name, _, moment = key.partition("/")
             if name not in self.named or (not moment and tensor.shape != self.named[name].shape):
