@@ -272,8 +272,8 @@ def shortcuts(prior: DiffusersPrior, side: int, count: int) -> Iterator[Row]:
     last = milliseconds(step, device, count)
     yield "channels last", f"{last:.1f} ms: {plain / last:.2f} x", ""
     start = time.perf_counter()
-    # Without a GPU only the capture is tried: to generate code for a CPU takes minutes.
-    prior.network.compile(backend="inductor" if device.type == "cuda" else "aot_eager")
+    # Without a GPU only the capture of the graph is tried: to generate code for a CPU takes minutes.
+    prior.network.compile(backend="inductor" if device.type == "cuda" else "eager")
     step()
     sync(device)
     cold = time.perf_counter() - start
