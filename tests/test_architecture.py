@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "samples": set(),
     "ranks": {"errors", "devices"},
-    "devices": set(),
+    "devices": {"errors"},
     "__init__": {"errors", "scene", "diffusion", "session", "results"},  # lazily: the public names
     "scene": {*BASE, "scene"},
     "render": {*BASE, "scene", "render"},
