@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -79,7 +79,7 @@ class OnnxUNet:
 def _session(plain: _Plain, inputs: dict[str, Tensor]) -> InferenceSession:
     import onnxruntime
 
-    buffer: Any = io.BytesIO()  # the exporter's hints know paths only
+    buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # torch recommends its newer exporter, which takes twenty times as long for the same graph.
         warnings.simplefilter("ignore")
