@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gs_ssd.checks import whole
 from gs_ssd.cli.app import EXIT_NO_EDIT, EXIT_NOT_FINITE, first_rank, guarded, launch
 from gs_ssd.cli.resume import Checkpoints, asked, recall
 from gs_ssd.cli.signals import Interrupted, Signals
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from gs_ssd.cli.progress import Outcome
     from gs_ssd.session.edit import SceneEdit
     from gs_ssd.session.result import EditResult
+    from gs_ssd.studio.gate import Gate
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,11 +39,14 @@ def run(cfg: DictConfig, signals: Signals) -> int:
 
     switch("no_edit_guard", cfg.no_edit_guard)
     inputs = (cfg.scene.path, cfg.scene.cameras)
+    if cfg.stop_after is not None:
+        whole("stop_after", cfg.stop_after, least=1)
     if first_rank():
         check_output_dir(cfg.output_dir, inputs)  # before anything is loaded
     check_model(cfg)
     from gs_ssd.ranks import joined
 
+    gate = gate_of(cfg)
     with joined() as ranks:
         edit = scene_edit(cfg, ranks=ranks)
         if not ranks.first:
@@ -49,7 +54,7 @@ def run(cfg: DictConfig, signals: Signals) -> int:
         folder = make_output_dir(cfg.output_dir, scene=cfg.scene.name, prompt=cfg.prompt.name, inputs=inputs)
         if cfg.preview is not None:
             return show_selection(edit, cfg, folder)
-        return carry_out(edit, cfg, folder, signals, command=sys.argv)
+        return carry_out(edit, cfg, folder, signals, gate, command=sys.argv)
 
 
 def show_selection(edit: SceneEdit, cfg: DictConfig, folder: Path) -> int:
@@ -77,26 +82,84 @@ def resume(path: str, typed: list[str], signals: Signals) -> int:
     from gs_ssd.session.config import scene_edit
 
     kept = recall(path, typed, door="edit")
+    gate = gate_of(kept.cfg)
     with joined() as ranks:
         edit = scene_edit(kept.cfg, ranks=ranks)
         edit.check_and_load(kept.state, kept.about, path)
         if not ranks.first:
             return take_part(edit, signals)
-        return carry_out(edit, kept.cfg, kept.folder, signals, command=kept.command)
+        return carry_out(edit, kept.cfg, kept.folder, signals, gate, command=kept.command)
+
+
+def gate_of(cfg: DictConfig) -> Gate | None:
+    """Where the page of `viewer=` will be, taken before any work is done; None: there is none."""
+    from gs_ssd.cli.app import several_ranks
+    from gs_ssd.cli.studio import StudioSettings, open_gate
+    from gs_ssd.errors import UserError
+
+    viewer = cfg.get("viewer", False)
+    if viewer is False or viewer is None:
+        return None
+    port = StudioSettings.port if viewer is True else whole("viewer", viewer, least=0, most=65535)
+    if several_ranks():
+        raise UserError(f"viewer={viewer} shows an edit of one process; start it without torchrun")
+    return open_gate(StudioSettings.host, port, "viewer")
+
+
+@contextmanager
+def watched(
+    edit: SceneEdit, cfg: DictConfig, folder: Path, signals: Signals, gate: Gate | None
+) -> Iterator[Callable[[], None]]:
+    """The edit with its page, if there is to be one; yields what is called after every step."""
+    if gate is None:
+        yield lambda: None
+        return
+    from gs_ssd.studio.viewer import beside
+
+    print(f"viewer   {gate.url}", flush=True)
+    with beside(edit, cfg, gate, folder) as go_on:
+
+        def each() -> None:
+            signals.requested |= not go_on(lambda: signals.requested)
+
+        yield each
 
 
 def carry_out(
-    edit: SceneEdit, cfg: DictConfig, folder: Path, signals: Signals, *, command: Sequence[str]
+    edit: SceneEdit,
+    cfg: DictConfig,
+    folder: Path,
+    signals: Signals,
+    gate: Gate | None = None,
+    *,
+    command: Sequence[str],
 ) -> int:
     """Do the steps that are left, write the results; returns the exit code. `command` is what began the run."""
+    announce(edit)
+    with watched(edit, cfg, folder, signals, gate) as each:
+        outcome, result = pulled(edit, cfg, folder, signals, each, command)
+    return judge(result, outcome, guard=cfg.no_edit_guard)
+
+
+def pulled(
+    edit: SceneEdit,
+    cfg: DictConfig,
+    folder: Path,
+    signals: Signals,
+    each: Callable[[], None],
+    command: Sequence[str],
+) -> tuple[Outcome, EditResult]:
+    """Do the steps, with `each` after every one, and write the results."""
     from gs_ssd.cli.progress import follow
     from gs_ssd.session.config import measures_of, resolved, videos_of
 
     config = resolved(cfg)
     checkpoints = Checkpoints(edit, folder, config=config, command=command, every=cfg.checkpoint.every)
-    announce(edit)
+    last = cfg.get("stop_after")
 
     def keep(report: Any) -> None:
+        each()
+        signals.requested |= edit.step == last
         signals.requested = edit.ranks.any(signals.requested)  # all stop after the same step
         checkpoints(report)
 
@@ -110,7 +173,7 @@ def carry_out(
     result.save(folder, videos=videos_of(cfg, edit.scene), command=command, config=config)
     checkpoints.finish(outcome)
     summarise(result, folder, time.perf_counter() - begun, resumable=outcome.stopped)
-    return judge(result, outcome, guard=cfg.no_edit_guard)
+    return outcome, result
 
 
 def take_part(edit: SceneEdit, signals: Signals) -> int:

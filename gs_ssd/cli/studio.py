@@ -18,6 +18,7 @@ from gs_ssd.errors import UserError
 from gs_ssd.files import check_writable
 
 if TYPE_CHECKING:
+    from gs_ssd.studio.gate import Gate
     from gs_ssd.studio.history import Settings
     from gs_ssd.studio.server import Studio
     from gs_ssd.studio.workspace import Workspace
@@ -89,6 +90,19 @@ def run(argv: list[str]) -> None:
             print(f"session  {studio.workspace.session}")
 
 
+def open_gate(host: str, port: int, setting: str = "port") -> Gate:
+    """Where the page will be; taken before any work is done. Raises UserError where it can't be."""
+    try:
+        import viser  # noqa: F401
+
+        from gs_ssd.studio.gate import Gate
+    except ModuleNotFoundError as error:
+        if error.name not in ("viser", "websockets"):
+            raise
+        raise UserError('the studio needs viser: pip install "gs_ssd[studio]"') from error
+    return Gate(host, port, setting)
+
+
 def open_studio(settings: StudioSettings, words: list[str]) -> Studio:
     """The studio that what was typed describes."""
     check_writable(settings.output_dir, "output_dir")  # before anything is loaded
@@ -98,12 +112,8 @@ def open_studio(settings: StudioSettings, words: list[str]) -> Studio:
     cfg = compose(words)  # what is mistyped is answered first
     whole("steps", cfg.steps, least=1)
     whole("seed", cfg.seed, least=0, most=2**64 - 1)
-    try:
-        from gs_ssd.studio.server import Studio
-    except ModuleNotFoundError as error:
-        if error.name not in ("viser", "websockets"):
-            raise
-        raise UserError('the studio needs viser: pip install "gs_ssd[studio]"') from error
+    gate = open_gate(settings.host, settings.port)
+    from gs_ssd.studio.server import Studio
     from gs_ssd.studio.workspace import Workspace
 
     scene = [word for word in words if word.partition("=")[0].split(".")[0] == "scene"]
@@ -125,8 +135,7 @@ def open_studio(settings: StudioSettings, words: list[str]) -> Studio:
     warnings.showwarning = shown
     return Studio(
         workspace,
-        host=settings.host,
-        port=settings.port,
+        gate,
         upload_mb=settings.upload_mb,
         started=started(asked, workspace),
     )

@@ -81,7 +81,8 @@ class Run:
         content = copy.deepcopy(
             self.config | {"measured": dict(self.measured)} if self.measured else self.config
         )
-        del content["output_dir"]
+        for name in ("output_dir", "viewer"):  # which change nothing
+            content.pop(name, None)
         for name in INPUTS:
             parent, _, last = name.rpartition(".")
             known_by_content(_at(content, parent), last)

@@ -159,10 +159,12 @@ def _up(
     radius: float,
     cameras: Cameras | None,
 ) -> Tensor:
-    if up != "auto":
-        return (
-            axis_vector(up) if isinstance(up, str) else torch.nn.functional.normalize(torch.tensor(up), dim=0)
-        )
+    if isinstance(up, str) and up != "auto":
+        return axis_vector(up)
+    if not isinstance(up, str):
+        direction = torch.tensor(up)
+        unit = abs(direction.norm().item() - 1) < 1e-6  # to the bit what another frame said
+        return direction if unit else torch.nn.functional.normalize(direction, dim=0)
     if cameras is not None:
         mean = -cameras.viewmats[:, 1, :3].mean(dim=0).float().cpu()
         if mean.norm() > 0.1:  # otherwise the cameras look from all sides and have no common up

@@ -431,11 +431,15 @@ def _timesteps(cfg: DictConfig, guidance: Any) -> Any:
 
 @dataclass(frozen=True)
 class Opened:
-    """A scene that settings open, what it shows in words (None: nobody said) and the ready-made targets for it."""
+    """A scene that settings open, what it shows in words (None: nobody said) and the ready-made targets for it.
+
+    `device` is where edits of it are done.
+    """
 
     scene: Scene
     words: str | None
     targets: dict[str, str]
+    device: torch.device
 
 
 def opened(overrides: Sequence[str]) -> Opened:
@@ -447,7 +451,12 @@ def opened(overrides: Sequence[str]) -> Opened:
         raise UserError(
             f"scene={cfg.scene.name} is made from nothing, so there is nothing to open; give a file"
         )
-    return Opened(scene_of(cfg, torch.Generator()), cfg.scene.prompt, targets_of(cfg))
+    return as_opened(cfg, scene_of(cfg, torch.Generator()))
+
+
+def as_opened(cfg: DictConfig, scene: Scene) -> Opened:
+    """The scene of the settings, which is there already, as one that they opened."""
+    return Opened(scene, cfg.scene.prompt, targets_of(cfg), pick_device(cfg.device))
 
 
 def targets_of(cfg: DictConfig) -> dict[str, str]:

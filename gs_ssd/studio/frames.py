@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gs_ssd.render import Render, render
+from gs_ssd.render import Render, compile_kernels, kernels_are_compiled, render
 from gs_ssd.results.video import to_uint8
 from gs_ssd.scene.cameras import Cameras
 from gs_ssd.scene.gaussians import Gaussians
 from gs_ssd.scene.masks import tinted
 from gs_ssd.scene.scene import Scene
+from gs_ssd.studio.dots import dotted
 
 SHOWS = ("edit", "before", "split")
 _KEPT = 3  # scenes on the device or in colour that are kept for the next picture
@@ -76,11 +77,20 @@ def renderer_of(scene: Scene, device: torch.device | str = "cpu") -> Callable[..
 
 
 class Frames:
-    """Pictures of scenes; what was last shown stays on the device."""
+    """Pictures of scenes; what was last shown stays on the device.
+
+    Until the kernels of `device` are compiled, which takes a minute once, pictures are made of dots.
+    """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
+        self.exact = kernels_are_compiled(self.device)
         self._kept: OrderedDict[tuple[int, int], tuple[object, object, Gaussians]] = OrderedDict()
+
+    def prepare(self) -> None:
+        """Compile the kernels; from then on pictures are exact."""
+        compile_kernels(self.device)
+        self.exact = True
 
     @torch.no_grad()
     def picture(
@@ -104,6 +114,8 @@ class Frames:
 
         def shot(gaussians: Gaussians, part: Cameras, tint: Tensor | None = None) -> np.ndarray:
             ready = self._ready(gaussians, tint)
+            if not self.exact:
+                return dotted(ready, part, scene.background)
             return to_uint8(renderer(ready, part.to(self.device)).rgb[0])
 
         if before is None or look.show == "edit":
@@ -132,7 +144,3 @@ class Frames:
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return ready
-
-    def forget(self) -> None:
-        """Let go of every scene."""
-        self._kept.clear()

@@ -30,6 +30,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from gs_ssd.errors import UserError
+from gs_ssd.studio.dressing import dressed
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _FREE = 20  # ports after the wanted one that are tried for a proposal
@@ -39,18 +40,6 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-# Runs before viser's page: a browser that can't draw is told so in one line.
-_BEFORE = """<script>
-(function () {
-  var canvas = document.createElement("canvas"), gl = null;
-  try { gl = canvas.getContext("webgl2"); } catch (error) {}
-  if (gl) return;
-  window.stop();
-  document.documentElement.innerHTML = '<body style="font: 16px system-ui; margin: 2em">' +
-    '<p id="gs-ssd-no-webgl">This browser shows no WebGL 2, which the studio needs: turn on hardware acceleration in ' +
-    'its settings, or use another browser.</p></body>';
-})();
-</script>"""
 
 
 class Gate:
@@ -59,12 +48,13 @@ class Gate:
     Args:
         host: the address that is listened on.
         port: 0 takes any free one.
+        setting: what the port is called where it was typed.
 
     Raises UserError where the port is taken or the address isn't this machine's.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        self.socket = _bound(host, port)
+    def __init__(self, host: str, port: int, setting: str = "port") -> None:
+        self.socket = _bound(host, port, setting)
         self.host, self.port = host, int(self.socket.getsockname()[1])
         self.local = _is_loopback(host)
         self.token = None if self.local else secrets.token_urlsafe(24)
@@ -105,20 +95,16 @@ class Gate:
         known = (given, "" if cookie is None else cookie.value)
         return any(hmac.compare_digest(text.encode(), self.token.encode()) for text in known)
 
-    def dressed(self, response: Response) -> Response:
-        """A page of viser's with our headers, the cookie, and the check for WebGL."""
+    def ours(self, response: Response) -> Response:
+        """An answer of viser's with our headers and the cookie; a page of it as `dressing` has it."""
         for name, value in _HEADERS.items():
             response.headers[name] = value
         if self.token is not None:
             response.headers["Set-Cookie"] = f"{self.cookie}={self.token}; HttpOnly; SameSite=Strict; Path=/"
         if response.headers.get("Content-Type", "").startswith("text/html"):
-            body = bytes(response.body)
-            body = body.replace(
-                b"<title>Viser</title>", b"<title>gs_ssd studio</title>" + _BEFORE.encode(), 1
-            )
-            response.body = body
+            response.body = dressed(bytes(response.body))
             del response.headers["Content-Length"]
-            response.headers["Content-Length"] = str(len(body))
+            response.headers["Content-Length"] = str(len(response.body))
         return response
 
     @contextmanager
@@ -155,30 +141,34 @@ class Gate:
                 plain.headers.pop("Accept-Encoding", None)
             response = viser_page(connection, plain)
             response = await response if inspect.isawaitable(response) else response
-            return None if response is None else self.dressed(response)
+            return None if response is None else self.ours(response)
 
         return process
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int, setting: str) -> socket.socket:
     """A listening socket's address, taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return _bind(family, host, port)
     except OverflowError as error:
-        raise UserError(f"port={port} must be a whole number from 0 to 65535") from error
+        raise UserError(f"{setting}={port} must be a whole number from 0 to 65535") from error
     except socket.gaierror as error:
         raise UserError(f"host={host} is no address of this machine; try host=127.0.0.1") from error
     except PermissionError as error:
-        raise UserError(f"port={port} needs an administrator's rights; try port=8080") from error
+        raise UserError(f"{setting}={port} needs an administrator's rights; try {setting}=8080") from error
     except OSError as error:
         for free in range(port + 1, min(port + _FREE, 65536)):
             try:
                 _bind(family, host, free).close()
             except OSError:
                 continue
-            raise UserError(f"port={port} is in use; is a studio open already? Or try port={free}") from error
-        raise UserError(f"host={host} port={port} can't be listened on: {error.strerror or error}") from error
+            raise UserError(
+                f"{setting}={port} is in use; is a studio open already? Or try {setting}={free}"
+            ) from error
+        raise UserError(
+            f"host={host} {setting}={port} can't be listened on: {error.strerror or error}"
+        ) from error
 
 
 def _bind(family: int, host: str, port: int) -> socket.socket:

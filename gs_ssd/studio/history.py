@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +29,8 @@ from gs_ssd.session.result import EditResult
 
 FILE = "history.json"
 _LONGEST = 100  # edits of a history that is loaded
+_LARGEST = 1 << 30  # bytes of one, unpacked
+_PACKED = re.compile(rf"{re.escape(FILE)}|\d{{2,3}}/selection\.npy")
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Settings:
         method, prior: as `guidance=` and `diffusion=` on the command line.
         steps, seed: how long, and of everything drawn.
         strength: how much of the edit is kept: 0 is the source, 1 the edit, up to 1.5.
+        stop_after: steps after which it is stopped, as by the page's button; None: none.
         further: more settings as they are typed on the command line.
     """
 
@@ -47,17 +54,21 @@ class Settings:
     steps: int | None = None
     seed: int = 0
     strength: float = 1.0
+    stop_after: int | None = None
     further: tuple[str, ...] = ()
 
     def words(self) -> list[str]:
         """The settings as they are typed on the command line; `strength` is none of them."""
         if self.steps is not None:
             whole("steps", self.steps, least=1, most=1_000_000)
+        if self.stop_after is not None:
+            whole("stop_after", self.stop_after, least=1)
         number("strength", self.strength, least=0, most=STRONGEST)
         words = [f"prompt.source={self.source}", f"prompt.target={self.target}"]
         words += [f"prompt.negative={self.negative}"] * (self.negative is not None)
         words += [f"guidance={self.method}", f"diffusion={self.prior}"]
         words += [f"steps={self.steps}"] * (self.steps is not None)
+        words += [f"stop_after={self.stop_after}"] * (self.stop_after is not None)
         return [*words, f"seed={self.seed}", *self.further]
 
 
@@ -123,15 +134,18 @@ def write_selection(chosen: Tensor, path: Path) -> None:
         np.save(temporary, chosen.cpu().numpy())
 
 
-def commands(entries: Sequence[Entry], scene_words: Sequence[str]) -> list[str]:
-    """The command lines that do `entries` again, to be typed in the session's folder; one edit starts from the last."""
+def commands(entries: Sequence[Entry], scene_words: Sequence[str], further: Sequence[str] = ()) -> list[str]:
+    """The command lines that do `entries` again, to be typed in the session's folder; one edit starts from the last.
+
+    `scene_words` open the first scene, `further` hold for every edit; both as they are typed on the command line.
+    """
     lines, words = [], list(scene_words)
     for entry in entries:
         folder = f"{entry.number:02d}"
-        own = [*words, *entry.settings.words(), "mask=file", f"mask.path={folder}/selection.npy"]
-        done = len(entry.result.reports)
-        note = "" if done == entry.result.num_steps else f"  # was stopped after {done} steps"
-        lines.append(_line("edit", [*own, f"output_dir={folder}"]) + note)
+        mask = ["mask=file", f"mask.path={folder}/selection.npy"]
+        lines.append(
+            _line("edit", [*words, *further, *entry.settings.words(), *mask, f"output_dir={folder}"])
+        )
         last = f"{folder}/edited.ply"
         if entry.strength != 1:
             last = f"{folder}/blended.ply"
@@ -140,25 +154,47 @@ def commands(entries: Sequence[Entry], scene_words: Sequence[str]) -> list[str]:
     return lines
 
 
+_PLACE = ("scene.center=", "scene.radius=", "scene.up=")
+
+
 def chained(scene_words: Sequence[str], scene: Scene, path: str) -> list[str]:
     """The words that open the file `path` as the scene that `scene_words` open, edited: with the same frame."""
     kept = [word for word in scene_words if not word.startswith(("scene.path=", "scene.mask", "scene.parts"))]
-    if not any(word.startswith("scene=") and word[6:] in samples.SUBJECTS for word in kept):
-        kept = ["scene=file", *(word for word in kept if not word.startswith("scene="))]
-        center = ",".join(repr(float(value)) for value in scene.frame.center)
-        kept += [f"scene.center=[{center}]", f"scene.radius={scene.frame.radius!r}"]
+    opened = next((word[6:] for word in kept if word.startswith("scene=")), "file")
+    if opened not in samples.SUBJECTS and not Path(opened).expanduser().is_dir():
+        # A plain file: its place was found, and what is found in the edited one may differ.
+        kept = [word for word in kept if not word.startswith(("scene=", *_PLACE))]
+        center, up = (
+            ",".join(repr(float(value)) for value in vector)
+            for vector in (scene.frame.center, scene.frame.up)
+        )
+        kept = ["scene=file", *kept, f"scene.center=[{center}]", f"scene.up=[{up}]"]
+        kept.append(f"scene.radius={scene.frame.radius!r}")
     return [*kept, f"scene.path={path}", "scene.mask=null", "scene.parts=null"]
+
+
+def placed(words: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The words with the files that they name as absolute paths; `known` are choices that are no files."""
+    found = []
+    for word in words:
+        name, _, value = word.partition("=")
+        path = Path(value).expanduser()
+        file = name in ("scene", "scene.path", "scene.cameras", "scene.parts") and value not in known
+        found.append(f"{name}={path.resolve()}" if file and os.path.exists(path) else word)
+    return found
 
 
 def _line(command: str, words: Sequence[str]) -> str:
     return shlex.join(["gs-ssd", command, *words])
 
 
-def save(entries: Sequence[Entry], scene_words: Sequence[str], session: Path) -> Path:
+def save(
+    entries: Sequence[Entry], scene_words: Sequence[str], session: Path, further: Sequence[str] = ()
+) -> Path:
     """Write history.json and replay.sh, and each edit's selection beside them; returns history.json."""
     for entry in entries:
         write_selection(entry.source.editable, entry.folder(session) / "selection.npy")
-    lines = commands(entries, scene_words)
+    lines = commands(entries, scene_words, further)
     content = {
         "scene": list(scene_words),
         "edits": [
@@ -174,6 +210,27 @@ def save(entries: Sequence[Entry], scene_words: Sequence[str], session: Path) ->
         script = ["#!/bin/sh", "set -e", 'cd "$(dirname "$0")"', *lines]
         temporary.write_text("\n".join(script) + "\n", encoding="utf-8")
     return session / FILE
+
+
+def unpacked(archive: Path, folder: Path) -> Path:
+    """Unpack what `bundle` packed into `folder`; returns history.json. The archive may come from a stranger.
+
+    Raises UserError for an archive that holds anything else, or too much.
+    """
+    try:
+        with zipfile.ZipFile(archive) as content:
+            files = [info for info in content.infolist() if _PACKED.fullmatch(info.filename)]
+            if FILE not in [info.filename for info in files]:
+                raise ValueError(f"no {FILE}")
+            if len(files) > 2 * _LONGEST or sum(info.file_size for info in files) > _LARGEST:
+                raise ValueError("too much")
+            for info in files:
+                path = folder / info.filename
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content.read(info))
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise UserError(f"{archive.name} is no history that the studio saved ({error})") from error
+    return folder / FILE
 
 
 def load(path: Path) -> list[tuple[Settings, Path]]:
@@ -198,8 +255,10 @@ def _read(edit: Mapping[str, Any], folder: Path) -> tuple[Settings, Path]:
         raise ValueError("a prompt that is no text")
     steps, seed = edit["steps"], whole("seed", edit["seed"], least=0)
     steps = None if steps is None else whole("steps", steps, least=1)
+    stop = edit.get("stop_after")
+    stop = None if stop is None else whole("stop_after", stop, least=1)
     strength = number("strength", edit["strength"], least=0, most=STRONGEST)
     selection = (folder / str(edit["selection"])).resolve()
     if folder.resolve() not in selection.parents:
         raise ValueError("a selection outside the history's folder")
-    return Settings(**words, steps=steps, seed=seed, strength=strength), selection
+    return Settings(**words, steps=steps, seed=seed, strength=strength, stop_after=stop), selection

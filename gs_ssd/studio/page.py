@@ -30,7 +30,7 @@ class Page:
     def __init__(self, studio: Studio) -> None:
         self.studio, self.workspace, self.gui = studio, studio.workspace, studio.viser.gui
         self.gui.main_panel.dock_right()
-        self.gui.main_panel.set_width(380)
+        self.gui.main_panel.set_width(430)
         self.progress = ProgressPanel(self)
         tabs = self.gui.add_tab_group()
         with tabs.add_tab("Edit", viser.Icon.WAND):

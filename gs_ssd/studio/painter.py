@@ -171,7 +171,7 @@ class Painter:
         workspace = self.workspace
         runner = workspace.runner
         step = None if runner is None or runner.snapshot is None else runner.snapshot.step
-        return workspace.version, step, look
+        return workspace.version, workspace.frames.exact, step, look
 
     def _draw(self, client: int, view: View, look: Look, *, full: bool, beside: bool) -> tuple[float, bool]:
         begun = time.perf_counter()

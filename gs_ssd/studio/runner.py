@@ -16,6 +16,9 @@ from gs_ssd.session.edit import SceneEdit
 PREPARING, RUNNING, PAUSED, STOPPING, OVER = "preparing", "running", "paused", "stopping", "over"
 
 
+_LOOK = 0.2  # seconds between looks at what may end a pause
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """The scene as it was after a step."""
@@ -28,19 +31,11 @@ class Runner:
     """One edit on its way.
 
     Whoever pulls the edit calls `observe` after every step; `start` pulls it in a thread. The scene is copied only
-    where somebody asked for a snapshot, between two steps.
-
-    Args:
-        make: makes the edit; it may take long (a prior is loaded), so it is called by the thread.
-        finished: called once at the end, with the edit (None where it could not be made) and what went wrong.
+    where somebody asked for a snapshot, between two steps. After the step `stop_after`, if it is given, it stops.
     """
 
-    def __init__(
-        self,
-        make: Callable[[], SceneEdit],
-        finished: Callable[[Runner, SceneEdit | None, str | None], None],
-    ) -> None:
-        self._make, self._finished = make, finished
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.stop_after = stop_after
         self.state = PREPARING
         self.edit: SceneEdit | None = None
         self.snapshot: Snapshot | None = None
@@ -50,9 +45,20 @@ class Runner:
         self._since = time.perf_counter()
         self._go, self._wanted, self._stop = threading.Event(), threading.Event(), threading.Event()
         self._go.set()
-        self._thread = threading.Thread(target=self._pull, name="studio edit", daemon=True)
+        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
+    def start(
+        self, make: Callable[[], SceneEdit], finished: Callable[[SceneEdit | None, str | None], None]
+    ) -> None:
+        """Pull an edit in a thread.
+
+        Args:
+            make: makes the edit; it may take long (a prior is loaded), so the thread calls it.
+            finished: called once at the end, with the edit (None where it could not be made) and what went wrong.
+        """
+        self._thread = threading.Thread(
+            target=self._pull, args=(make, finished), name="studio edit", daemon=True
+        )
         self._thread.start()
 
     def pause(self) -> None:
@@ -80,8 +86,9 @@ class Runner:
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end; returns whether it came."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
+        if self._thread is None:
+            return True
+        self._thread.join(timeout)
         return not self._thread.is_alive()
 
     @property
@@ -104,8 +111,11 @@ class Runner:
             self.state = RUNNING
         self._since = time.perf_counter()
 
-    def observe(self) -> bool:
-        """To be called after each step: takes a snapshot if one is wanted, waits while paused; False: stop."""
+    def observe(self, interrupted: Callable[[], bool] = lambda: False) -> bool:
+        """To be called after each step: takes a snapshot if one is wanted, waits while paused; False: stop.
+
+        `interrupted` ends a pause from outside, such as a signal.
+        """
         edit = self.edit
         assert edit is not None
         self.seconds += time.perf_counter() - self._since
@@ -115,22 +125,24 @@ class Runner:
             self.snapshot = Snapshot(edit.gaussians, edit.step)
         if not self._go.is_set():
             self.snapshot = Snapshot(edit.gaussians, edit.step)
-            self._go.wait()
+            while not self._go.wait(_LOOK) and not interrupted():
+                pass
         self._since = time.perf_counter()
-        return not self._stop.is_set()
+        return not self._stop.is_set() and edit.step != self.stop_after
 
-    def end(self, problem: str | None = None) -> None:
-        """The edit is over; to be called by whoever pulled it."""
-        self._finished(self, self.edit, problem)
-        self.state, self.snapshot = OVER, None
+    def finish(self) -> None:
+        """No step follows: what the last one left is shown until the end."""
+        assert self.edit is not None
+        self.state, self.snapshot = STOPPING, Snapshot(self.edit.gaussians, self.edit.step)
 
-    def _pull(self) -> None:
+    def _pull(
+        self, make: Callable[[], SceneEdit], finished: Callable[[SceneEdit | None, str | None], None]
+    ) -> None:
         problem = None
         try:
-            self.begin(self._make())
+            self.begin(make())
             assert self.edit is not None
-            while not self._go.wait(0.2):  # paused before the first step
-                pass
+            self._go.wait()  # paused before the first step
             if not self._stop.is_set():
                 for _ in self.edit:
                     if not self.observe():
@@ -144,4 +156,5 @@ class Runner:
         except Exception as error:  # a thread's end would be silent, and the page would wait forever
             traceback.print_exc()
             problem = f"the edit broke off ({type(error).__name__}: {error}); what was there before is kept"
-        self.end(problem)
+        finished(self.edit, problem)
+        self.state, self.snapshot = OVER, None

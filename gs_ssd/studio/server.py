@@ -14,6 +14,7 @@ import numpy as np
 import viser
 from viser._messages import ShareUrlDisconnect, ShareUrlRequest
 
+from gs_ssd.errors import UserError
 from gs_ssd.scene.cameras import Cameras
 from gs_ssd.scene.views import fit_distance
 from gs_ssd.studio.gate import Gate
@@ -21,41 +22,36 @@ from gs_ssd.studio.history import Settings
 from gs_ssd.studio.page import Page
 from gs_ssd.studio.painter import Painter
 from gs_ssd.studio.uploads import Uploads
-from gs_ssd.studio.workspace import ERROR, Workspace
+from gs_ssd.studio.workspace import ERROR, INFO, Workspace
 
-HOST, PORT = "127.0.0.1", 8080
 UPLOAD_MB = 1000
 _TICK = 0.2  # seconds between looks at the workspace
 _QUALITY = {True: 90, False: 70}  # of a JPEG: at rest, moving
 
 
 class Studio:
-    """A workspace in the browser.
+    """A workspace in the browser, until it is closed.
 
     Args:
-        host: the address that is listened on; one that other machines reach asks for a token.
-        port: 0 takes any free one.
+        gate: where the page is, and who may come in.
         upload_mb: the largest file that the page takes, in megabytes.
         started: what the page's boxes say at first.
-
-    Raises UserError where the port is in use.
     """
 
     def __init__(
         self,
         workspace: Workspace,
+        gate: Gate,
         *,
-        host: str = HOST,
-        port: int = PORT,
         upload_mb: float = UPLOAD_MB,
         started: Settings | None = None,
     ) -> None:
         self.workspace = workspace
         self.started = started or Settings(workspace.shown_words or "", "")
-        self.gate = Gate(host, port)
-        with self.gate.guarding(), contextlib.redirect_stdout(io.StringIO()):  # viser greets in its own name
+        self.gate = gate
+        with gate.guarding(), contextlib.redirect_stdout(io.StringIO()):  # viser greets in its own name
             self.viser = viser.ViserServer(
-                host=host, port=self.gate.port, label="gs_ssd studio", verbose=False
+                host=gate.host, port=gate.port, label="gs_ssd studio", verbose=False
             )
         connection: Any = self.viser._websock_server
         for message in (ShareUrlRequest, ShareUrlDisconnect):  # no page may ask for a public tunnel
@@ -141,11 +137,22 @@ class Studio:
             self._opened = self.workspace.session
             self._stand()
             self.page.opened()
+            if not self.workspace.frames.exact:
+                threading.Thread(target=self._prepare, name="studio kernels", daemon=True).start()
         self.page.refresh()
         for message in self.workspace.since(self._told):
             self._told = message.number
             self.page.tell(message)
         self.painter.touch()
+
+    def _prepare(self) -> None:
+        self.workspace.say(
+            INFO, "compiling the renderer, once: about a minute. Until then the scene is shown as dots"
+        )
+        try:
+            self.workspace.frames.prepare()
+        except UserError as error:
+            self.workspace.say(ERROR, str(error))
 
     def _stand(self) -> None:
         """Let every browser stand where the object fits, at its front."""

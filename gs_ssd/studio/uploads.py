@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import viser
-from viser._messages import FileTransferPart, FileTransferStartUpload
+from viser._messages import FileTransferPart, FileTransferPartAck, FileTransferStartUpload
 
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
@@ -43,6 +43,11 @@ class Uploads:
         parts = message.size_bytes // 1024 + _OVERHEAD
         if not 0 <= message.size_bytes <= self.most - coming or not 0 <= message.part_count <= parts:
             self._refused(client_id, f"{message.filename}: {too_large(message.size_bytes, self.most)}")
+            # The page's button waits until all bytes have arrived, and there is no message that says otherwise.
+            whole = max(message.size_bytes, 0)
+            self._gui._websock_interface.queue_message(
+                FileTransferPartAck(message.source_component_uuid, message.transfer_uuid, whole, whole)
+            )
             return
         self._gui._handle_file_transfer_start(client_id, message)  # type: ignore[arg-type]
 
@@ -57,8 +62,8 @@ class Uploads:
 
 def too_large(size: int, most: int) -> str:
     return (
-        f"{size / 1e6:,.0f} MB are more than the {most / 1e6:,.0f} MB that the page takes; open the file with "
-        "`gs-ssd studio scene=<file>`, or raise upload_mb="
+        f"not taken: {size / 1e6:,.0f} MB are more than the {most / 1e6:,.0f} MB that the page takes; open the file "
+        "with `gs-ssd studio scene=<file>`, or raise upload_mb="
     )
 
 

@@ -91,6 +91,7 @@ class Workspace:
         device: auto, cpu or cuda.
         prior: a choice of priors beside the ready-made ones, such as a folder of a model.
         load: returns the prior in place of the settings' own, for tests and notebooks.
+        given: is shown in place of what the words open, and `folder` is its session's own.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Workspace:
         device: str = "auto",
         prior: str | None = None,
         load: Callable[[], DiffusionPrior] | None = None,
+        given: Opened | None = None,
     ) -> None:
         self.root = Path("outputs", "studio") if folder is None else Path(folder).expanduser()
         self.further = (*further, f"device={device}")
@@ -111,7 +113,6 @@ class Workspace:
             *(o for o in options("diffusion") if o not in ("folder", prior)),
         ]
         self.prior = Loaded(load)
-        self.frames = Frames()
         self.messages: deque[Message] = deque(maxlen=_MESSAGES)
         self.keyframes: list[dict[str, Any]] = []
         self.runner: Runner | None = None
@@ -120,33 +121,36 @@ class Workspace:
         self._busy, self._share = "", 0.0
         self._lock = threading.RLock()
         self._working = threading.Lock()
-        self.open(words)
+        if given is None:
+            self.open(words)
+        else:
+            self._begin(list(words), given, make_output_dir(self.root, scene="", prompt=""))
 
     # The scene
 
     def open(self, words: Sequence[str]) -> None:
         """Open another scene, in a new session; the old session's files stay."""
         self._check_idle("open another scene")
-        self._begin(list(words), opened([*words, *self.further]))
+        given = opened([*words, *self.further])
+        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        name = f"{slug(given.scene.name)}_{stamp}"
+        number = 1
+        while (self.root / (folder := name if number == 1 else f"{name}_{number}")).exists():
+            number += 1
+        words = history.placed(words, options("scene"))
+        self._begin(words, given, make_output_dir(self.root / folder, scene="", prompt=""))
 
     def open_file(self, path: Path) -> None:
         """Open a splat in any known format."""
         self.open([f"scene={path}"])
 
-    def _begin(self, words: list[str], opened: Opened) -> None:
-        scene = opened.scene
-        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        name = f"{slug(scene.name)}_{stamp}"
-        number = 1
-        while (self.root / (folder := name if number == 1 else f"{name}_{number}")).exists():
-            number += 1
-        session = make_output_dir(self.root / folder, scene="", prompt="")
+    def _begin(self, words: list[str], given: Opened, session: Path) -> None:
         with self._lock:
             self.words, self.session = words, session
-            self.shown_words, self.targets = opened.words, opened.targets
-            self.stages: Timeline[Stage] = Timeline(self._stage(scene, None), what="edit")
+            self.shown_words, self.targets = given.words, given.targets
+            self.stages: Timeline[Stage] = Timeline(self._stage(given.scene, None), what="edit")
             self.keyframes.clear()
-            self.frames.forget()
+            self.frames = Frames(given.device)
             self._changed()
 
     def _stage(self, scene: Scene, entry: Entry | None) -> Stage:
@@ -273,12 +277,18 @@ class Workspace:
                 self._warn_of_words(settings, prior)
                 return scene_edit(cfg, lambda: prior, scene=source)
 
-            def finished(runner: Runner, edit: SceneEdit | None, problem: str | None) -> None:
+            def finished(edit: SceneEdit | None, problem: str | None) -> None:
                 self._keep(settings, source, edit, problem)
 
-            self.runner = Runner(make, finished)
-            self.runner.start()
+            self.runner = Runner(settings.stop_after)
+            self.runner.start(make, finished)
             self._changed()
+
+    def follow(self, edit: SceneEdit) -> Runner:
+        """Show an edit that somebody else pulls, and steer it through what is returned."""
+        self.runner = Runner()
+        self.runner.begin(edit)
+        return self.runner
 
     def pause(self) -> None:
         self._running().pause()
@@ -321,17 +331,22 @@ class Workspace:
             self._changed()
             return
         result = edit.finish()
+        steps = len(result.reports)
+        if steps < result.num_steps:
+            settings = replace(settings, stop_after=steps)
         with self._lock:
             entry = Entry(self.stages.position + 1, settings, source, result, settings.strength)
             self._push(entry)
-        steps = len(result.reports)
         self.say(INFO, f"edited {steps} of {result.num_steps} steps in {result.seconds:.0f} s")
 
     def _push(self, entry: Entry) -> None:
         entry.save(self.session)
         self.stages.push(self._stage(entry.scene(), entry))
-        history.save(self.entries, self.words, self.session)
+        self._save()
         self._changed()
+
+    def _save(self) -> None:
+        history.save(self.entries, self.words, self.session, self.further)
 
     def undo(self) -> None:
         """Take the last edit back."""
@@ -345,7 +360,7 @@ class Workspace:
         with self._lock:
             self._check_idle("undo or redo")
             move()
-            history.save(self.entries, self.words, self.session)
+            self._save()
             self._changed()
 
     def set_strength(self, strength: float) -> None:
@@ -359,30 +374,38 @@ class Workspace:
                 return
             changed = entry.with_strength(strength)
             self.stages.replace(self._stage(changed.scene(), changed))
-            history.save(self.entries, self.words, self.session)
+            self._save()
             self._changed()
 
     # The history
 
     def commands(self) -> list[str]:
         """The command lines that do the edits again."""
-        return history.commands(self.entries, self.words)
+        return history.commands(self.entries, self.words, self.further)
 
     def save_history(self) -> Path:
         """Write the edits' settings, selections and commands as one .zip into the session's folder; returns it."""
         if not self.entries:
             raise UserError("there is no edit yet that could be saved")
-        history.save(self.entries, self.words, self.session)
+        self._save()
         selections = [f"{entry.number:02d}/selection.npy" for entry in self.entries]
         return exports.bundle(self.session, [history.FILE, "replay.sh", *selections], "history.zip")
 
     def replay(self, path: Path) -> None:
-        """Do the edits of a saved history.json on the scene as it is; waits for each."""
+        """Do the edits of a saved history (its .zip, or history.json) on the scene as it is; waits for each."""
+        if path.suffix == ".zip":
+            path = history.unpacked(path, path.with_suffix(""))
         edits = history.load(path)
-        for settings, selection in edits:
+        for number, (settings, selection) in enumerate(edits, start=1):
+            done = len(self.entries)
             self.select(File(selection))
             self.start(settings)
             self.wait()
+            entry = self.stage.entry
+            if len(self.entries) == done or entry is None or entry.settings.stop_after != settings.stop_after:
+                raise UserError(
+                    f"the history ended with edit {number} of {len(edits)}, which was not finished"
+                )
 
     # Looking
 
@@ -423,7 +446,8 @@ class Workspace:
         scene, before = stage.scene, None if stage.entry is None else stage.entry.source.gaussians
         if snapshot is not None:
             before, scene = scene.gaussians, replace(scene, gaussians=snapshot.gaussians)
-        return self.frames.picture(scene, camera, look, before=before, chosen=stage.selector.now.chosen)
+        chosen = stage.selector.now.chosen
+        return self.frames.picture(scene, camera, look, before=before, chosen=chosen)
 
     def preview(self, settings: Settings, camera: Cameras, steps: int = 60) -> tuple[np.ndarray, np.ndarray]:
         """(before, after): `settings`' edit of the picture that `camera` takes, uint8 [S, S, 3]; takes seconds."""

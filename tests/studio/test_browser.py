@@ -1,5 +1,7 @@
 """The page in a real browser: what a person sees and presses."""
 
+from __future__ import annotations
+
 import io
 import shutil
 import time
@@ -8,53 +10,180 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gs_ssd.cli.studio import StudioSettings, open_studio
+pytest.importorskip("viser", reason="the studio needs viser")
+
+from gs_ssd.scene import load_gaussians
+from gs_ssd.studio.gate import Gate
+from gs_ssd.studio.server import Studio
+from tests.studio.small import SETTINGS, workspace
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SOFTWARE = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-SECONDS = 180  # for anything, on a busy machine too
+SECONDS = 600  # for anything, on a busy machine too
 
 
 @pytest.fixture
-def page():
+def open_page():
+    """Opens an address in a new browser, started with the given flags."""
     if BROWSER is None:
         pytest.skip("no Chromium on this machine")
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     with playwright.sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=BROWSER, args=SOFTWARE)
-        yield browser.new_page(viewport={"width": 1000, "height": 600})
-        browser.close()
+
+        def opened(url: str, *flags: str, width: int = 1100, height: int = 700):
+            browser = player.chromium.launch(executable_path=BROWSER, args=[*(flags or SOFTWARE)])
+            page = browser.new_page(viewport={"width": width, "height": height}, accept_downloads=True)
+            page.set_default_timeout(SECONDS * 1000)
+            page.goto(url)
+            return page
+
+        yield opened
+
+
+@pytest.fixture
+def studio(tmp_path):
+    studio = Studio(workspace(tmp_path), Gate("127.0.0.1", 0), started=SETTINGS, upload_mb=1)
+    yield studio
+    studio.close()
 
 
 def picture(page) -> np.ndarray:
     """What the page shows of the scene, beside the panel and below what pops up."""
-    shot = page.screenshot(timeout=SECONDS * 1000, clip={"x": 0, "y": 200, "width": 600, "height": 400})
+    shot = page.screenshot(clip={"x": 60, "y": 250, "width": 560, "height": 440})
     return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"), dtype=float)
+
+
+def settled(page, condition=lambda shown: True) -> np.ndarray:
+    """The picture as soon as it fulfils `condition` and stays as it is."""
+    last = picture(page)
+    until = time.monotonic() + SECONDS
+    while True:
+        time.sleep(0.5)
+        shown = picture(page)
+        if np.abs(shown - last).mean() < 0.05 and condition(shown):
+            return shown
+        assert time.monotonic() < until
+        last = shown
 
 
 def wait_for(condition) -> None:
     until = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < until
-        time.sleep(0.5)
+        time.sleep(0.2)
+
+
+def tab(page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def box(page, label: str):
+    """The input beside a label that is in sight."""
+    row = (
+        f"xpath=//label[normalize-space()='{label}']/ancestor::div[contains(@class,'mantine-Flex')][1]//input"
+    )
+    return page.locator(row).locator("visible=true").last
+
+
+def choose(page, label: str, option: str) -> None:
+    box(page, label).click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def press(page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).locator("visible=true").first.click()
+
+
+def far(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).mean())
 
 
 @pytest.mark.slow
-def test_a_person_opens_edits_and_undoes(page, tmp_path):
-    words = ["scene=face", "prompt=joker", "diffusion=embedded", "steps=20", "device=cpu"]
-    studio = open_studio(StudioSettings(port=0, output_dir=str(tmp_path)), words)
-    try:
-        page.goto(studio.url, timeout=SECONDS * 1000)
-        start = page.get_by_text("Start the edit")
-        start.wait_for(timeout=SECONDS * 1000)
-        wait_for(lambda: picture(page).std() > 20)  # not an empty page: a head before a grey studio
-        time.sleep(2)
-        before = picture(page)
-        start.click(timeout=SECONDS * 1000)
-        wait_for(lambda: "edited 20 of 20 steps" in page.inner_text("body"))
-        wait_for(lambda: np.abs(picture(page) - before).mean() > 2)
-        page.get_by_text("Undo").first.click(timeout=SECONDS * 1000)
-        wait_for(lambda: np.abs(picture(page) - before).mean() < 0.5)
-        assert len(studio.workspace.scene) > 38_000 and studio.workspace.status().position == 0
-    finally:
-        studio.close()
+def test_a_person_selects_edits_blends_undoes_exports_and_opens_the_export(open_page, studio, tmp_path):
+    page, space = open_page(studio.url), studio.workspace
+    before = settled(page, lambda shown: shown.std() > 5)  # splats, not an empty page
+
+    tab(page, "Select")
+    choose(page, "Tool", "Sphere")
+    press(page, "Select")
+    wait_for(lambda: 0 < space.selection.count < len(space.scene))
+    assert far(settled(page, lambda shown: far(shown, before) > 1), before) > 1  # in colour
+    choose(page, "Tool", "Choose a tool")
+    page.get_by_role("checkbox").first.uncheck()
+    settled(page, lambda shown: far(shown, before) < 0.5)
+
+    tab(page, "Edit")
+    box(page, "Make it").fill("red")
+    box(page, "Steps").fill("30")
+    press(page, "Start the edit")
+    wait_for(lambda: "edited 30 of 30 steps" in page.inner_text("body"))
+    after = settled(page, lambda shown: far(shown, before) > 1)
+    assert (after - before)[..., 0].mean() > (after - before)[..., 2].mean()  # redder
+
+    press(page, "Before")
+    settled(page, lambda shown: far(shown, before) < 0.5)
+    press(page, "Split")
+    split = settled(page, lambda shown: 0.5 < far(shown, after) < far(before, after))
+    third = split.shape[1] // 3
+    assert far(split[:, :third], before[:, :third]) < 1
+    assert far(split[:, -third:], after[:, -third:]) < 1
+    press(page, "Edit")
+    settled(page, lambda shown: far(shown, after) < 0.5)
+
+    tab(page, "Result")
+    box(page, "Strength").fill("0.5")
+    wait_for(lambda: space.status().strength == 0.5)
+    half = settled(page, lambda shown: far(shown, after) > 0.3)
+    assert 0 < far(half, before) < far(after, before)
+    with page.expect_download() as coming:
+        press(page, "Download")
+    exported = tmp_path / "exported.ply"
+    coming.value.save_as(exported)
+    assert len(load_gaussians(exported)) == len(space.scene)
+
+    press(page, "Undo")
+    settled(page, lambda shown: far(shown, before) < 0.5)
+    press(page, "Redo")
+    settled(page, lambda shown: far(shown, half) < 0.5)
+
+    tab(page, "Scene")
+    page.locator("[role=tabpanel] input[type=file]").locator("visible=false").last.set_input_files(exported)
+    wait_for(lambda: space.scene.name == "exported")
+    shown = settled(page, lambda shown: shown.std() > 5)
+    assert shown[..., 0].mean() > shown[..., 2].mean()
+
+
+@pytest.mark.slow
+def test_a_broken_and_a_large_file_are_one_line_and_the_scene_stays(open_page, studio):
+    page, scene = open_page(studio.url), studio.workspace.scene
+    tab(page, "Scene")
+    chooser = page.locator("[role=tabpanel] input[type=file]").last
+    for name, content, said in (
+        ("broken.ply", b"ply\nformat binary_little_endian 1.0\nelement vertex 7\n", "broken.ply"),
+        ("large.ply", bytes(1_100_000), "large.ply: not taken: 1 MB are more than the 1 MB"),
+        ("notes.txt", b"hello", "a file of an unknown kind"),
+    ):
+        chooser.set_input_files({"name": name, "mimeType": "", "buffer": content})
+        wait_for(lambda said=said: said in page.inner_text(".gs-said"))
+        assert "\n" not in page.inner_text(".gs-said").strip()
+    assert studio.workspace.scene is scene
+
+
+@pytest.mark.slow
+def test_a_browser_without_webgl_is_told_so_in_one_line(open_page, studio):
+    page = open_page(studio.url, "--no-sandbox", "--disable-gpu", "--disable-3d-apis")
+    said = page.locator("body").inner_text()
+    assert "no WebGL 2, which the studio needs" in said and len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_on_a_small_screen_the_controls_stand_below_the_picture(open_page, studio):
+    page = open_page(studio.url, width=390, height=844)
+    page.get_by_text("Start the edit").wait_for()
+    canvas, sheet = (
+        page.locator(found).bounding_box() for found in ("canvas >> nth=0", '[style*="max-height: 60%"]')
+    )
+    assert canvas["y"] + canvas["height"] <= sheet["y"] + 1 and canvas["height"] > 0.5 * 844
+    assert sheet["width"] == 390 and sheet["y"] + sheet["height"] == 844
+    page.get_by_text("gs_ssd studio").click()  # folds the controls
+    wait_for(lambda: page.locator("canvas >> nth=0").bounding_box()["height"] > 0.9 * 844)

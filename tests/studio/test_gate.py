@@ -33,14 +33,14 @@ def ask(studio: Studio, path: str = "/", **headers: str) -> tuple[int, str, http
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
-    studio = Studio(workspace(tmp_path_factory.mktemp("local")), port=0)
+    studio = Studio(workspace(tmp_path_factory.mktemp("local")), Gate("127.0.0.1", 0))
     yield studio
     studio.close()
 
 
 @pytest.fixture(scope="module")
 def public(tmp_path_factory):
-    studio = Studio(workspace(tmp_path_factory.mktemp("public")), host="0.0.0.0", port=0)
+    studio = Studio(workspace(tmp_path_factory.mktemp("public")), Gate("0.0.0.0", 0))
     yield studio
     studio.close()
 

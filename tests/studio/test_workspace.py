@@ -1,7 +1,9 @@
 """The studio without a page: edits, selections, history, and what goes wrong."""
 
 import dataclasses
+import shlex
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -276,9 +278,67 @@ def test_edits_that_were_saved_are_done_again(tmp_path):
     commands = studio.commands()
     assert [line.split()[1] for line in commands] == ["edit", "blend", "edit"]
     again = workspace(tmp_path)
-    again.replay(studio.session / "history.json")
+    again.replay(archive)
     assert same(again.scene.gaussians, studio.scene.gaussians)
     assert again.commands() == commands
+
+
+def test_an_edit_that_was_stopped_is_stopped_there_again(tmp_path):
+    studio = workspace(tmp_path)
+    studio.start(dataclasses.replace(SETTINGS, steps=5000))
+    until(lambda: studio.status().step > 2)
+    studio.stop()
+    assert studio.wait(30)
+    done = len(studio.entries[0].result.reports)
+    assert f"stop_after={done}" in studio.commands()[0]
+    again = workspace(tmp_path)
+    again.replay(studio.save_history())
+    assert len(again.entries[0].result.reports) == done
+    assert same(again.scene.gaussians, studio.scene.gaussians)
+
+
+@pytest.mark.slow
+def test_the_printed_commands_come_to_the_same_bytes(tmp_path, monkeypatch):
+    from gs_ssd.cli.main import main
+    from gs_ssd.studio.workspace import Workspace
+    from tests.cli.test_chain import FAST
+
+    fast = [word for word in FAST if not word.startswith(("diffusion=", "device=", "steps="))]
+    file = scene_file(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words = [f"scene={file.name}", "scene.views.count=8"]
+    studio = Workspace(words, folder=tmp_path / "sessions", further=fast, device="cpu")
+    asked = dataclasses.replace(SETTINGS, prior="tiny", strength=0.5)
+    studio.select(Sphere((0, 0, 0), 0.6))
+    studio.start(asked)
+    assert studio.wait(60)
+    studio.select(Sphere((0, 0.2, 0), 0.5))
+    studio.start(dataclasses.replace(asked, target="blue", strength=1.0, seed=3, stop_after=4))
+    assert studio.wait(60)
+    assert len(studio.entries) == 2, studio.messages
+    place = tmp_path / "again"
+    with zipfile.ZipFile(studio.save_history()) as archive:
+        archive.extractall(place)
+    monkeypatch.chdir(place)
+    for line in studio.commands():
+        assert main(shlex.split(line)[1:]) == 0, line
+    for name in ("01/edited.ply", "02/edited.ply"):
+        assert (place / name).read_bytes() == (studio.session / name).read_bytes()
+    assert same(load_gaussians(place / "02" / "edited.ply"), studio.scene.gaussians)
+
+
+def test_a_strangers_archive_unpacks_nothing_but_a_history(tmp_path):
+    studio, path = workspace(tmp_path), tmp_path / "strange.zip"
+    for names in (["../history.json"], ["01/selection.npy"], ["history.json/x"]):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, "{}")
+        with pytest.raises(UserError, match="no history"):
+            studio.replay(path)
+    path.write_bytes(b"PK no archive")
+    with pytest.raises(UserError, match="no history"):
+        studio.replay(path)
+    assert not studio.entries
 
 
 @pytest.mark.parametrize(
@@ -289,6 +349,7 @@ def test_edits_that_were_saved_are_done_again(tmp_path):
         {"method": "vsd'; rm"},
         {"seed": "x"},
         {"strength": float("inf")},
+        {"stop_after": -1},
     ],
 )
 def test_a_strangers_history_reads_plain_values_from_its_own_folder(tmp_path, change):

@@ -25,11 +25,11 @@ class ProgressPanel(Panel):
         self._undo.on_click(
             call(lambda event: {"Undo": workspace.undo, "Redo": workspace.redo}[self._undo.value]())
         )
-        self._show = gui.add_button_group("Show", ("Edit", "Before", "Split"))
+        self._show = gui.add_button_group("Shown: edit", ("Edit", "Before", "Split"))
         self._show.on_click(call(self._look))
         self._split = gui.add_slider("Split at", 0.0, 1.0, 0.01, 0.5, visible=False)
         self._split.on_update(call(self._look))
-        self._tint = gui.add_checkbox("Show the selection", False, hint="in orange; the rest is paler")
+        self._tint = gui.add_checkbox("Selection", False, hint="show it in orange, the rest paler")
         self._tint.on_update(call(self._look))
         self._said = gui.add_html("")
         self._message: Message | None = None
@@ -55,6 +55,7 @@ class ProgressPanel(Panel):
 
     def _look(self, event: object) -> None:
         show = self._show.value.lower()
+        put(self._show, label=f"Shown: {show}")
         put(self._split, visible=show == "split")
         self.page.studio.painter.show(Look(show, self._split.value, self._tint.value))
 
@@ -105,7 +106,9 @@ def line(status: Status) -> str:
     if status.busy:
         return f"{status.busy.capitalize()} …"
     share = 100 * status.selected / max(status.gaussians, 1)
-    return f"{status.scene}: {status.gaussians:,} Gaussians, {status.selected:,} selected ({share:.0f} %)"
+    return (
+        f"{status.scene}: {status.gaussians:,} Gaussians, {status.selected:,} selected ({share:.0f}\u202f%)"
+    )
 
 
 def duration(seconds: float) -> str:

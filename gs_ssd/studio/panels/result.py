@@ -9,6 +9,7 @@ import viser
 from gs_ssd.results.blend import STRONGEST
 from gs_ssd.studio.exports import FORMATS
 from gs_ssd.studio.panels.panel import Panel, put, small
+from gs_ssd.studio.uploads import forget, saved
 from gs_ssd.studio.workspace import Status
 
 
@@ -28,10 +29,20 @@ class ResultPanel(Panel):
             self._edits = gui.add_html("")
             history = gui.add_button("Save the history", icon=viser.Icon.HISTORY, color="gray")
             history.on_click(call(lambda event: self.page.download(event, workspace.save_history())))
+            self._saved = gui.add_upload_button(
+                "Do a saved one again", icon=viser.Icon.UPLOAD, color="gray", mime_type=".zip"
+            )
+            self._saved.on_upload(call(self._replay))
         self._describe()
 
     def _describe(self) -> None:
         put(self._what, content=small(FORMATS[self._format.value]))
+
+    def _replay(self, event: object) -> None:
+        file = self._saved.value
+        path = saved(self.workspace.session, file.name, file.content, (".zip",))
+        forget(self._saved)
+        self.workspace.replay(path)
 
     def refresh(self, status: Status) -> None:
         put(self._blend, disabled=status.running or status.position == 0)

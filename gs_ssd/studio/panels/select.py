@@ -10,7 +10,7 @@ import viser
 from gs_ssd.errors import UserError
 from gs_ssd.scene.masks import Flood, Mask, Prior, Sphere, Text
 from gs_ssd.scene.parts import PARTS
-from gs_ssd.studio.panels.panel import Panel, put, small
+from gs_ssd.studio.panels.panel import Panel, put
 from gs_ssd.studio.selection import turned_box
 from gs_ssd.studio.uploads import forget, saved
 from gs_ssd.studio.workspace import Status
@@ -35,9 +35,10 @@ class SelectPanel(Panel):
         gui, call, workspace = self.gui, self.page.call, self.workspace
         self._tool = gui.add_dropdown("Tool", TOOLS, initial_value=TOOLS[0])
         self._tool.on_update(call(lambda event: self._chosen()))
-        self._mode = gui.add_button_group("The new part", MODES, hint="how it joins what is selected")
-        self._mode_now = gui.add_html("")
-        self._mode.on_click(call(lambda event: self._say_mode()))
+        self._mode = gui.add_button_group(
+            "Mode: replace", MODES, hint="how what a tool selects joins what is selected"
+        )
+        self._mode.on_click(call(lambda event: put(self._mode, label=f"Mode: {self.mode}")))
         self._radius = gui.add_slider("Radius", 0.01, 1.5, 0.01, 0.5, hint="shares of the object's radius")
         self._sides = [gui.add_slider(f"Side {axis}", 0.02, 3.0, 0.02, 0.8) for axis in "xyz"]
         self._colour = gui.add_slider("Colour", 0.01, 1.0, 0.01, 0.15, hint="how far the colour may differ")
@@ -52,7 +53,9 @@ class SelectPanel(Panel):
         self._about = gui.add_markdown("")
         self._apply = gui.add_button("Select", icon=viser.Icon.LASSO)
         self._apply.on_click(call(lambda event: self._apply_tool()))
-        self._file = gui.add_upload_button("Open a selection", icon=viser.Icon.UPLOAD)
+        self._files = gui.add_folder("From this computer", visible=False)  # upload buttons can't be hidden
+        with self._files:
+            self._file = gui.add_upload_button("Open a selection", icon=viser.Icon.UPLOAD)
         self._file.on_upload(call(self._opened_file))
         with gui.add_folder("All of it", expand_by_default=True):
             whole = gui.add_button_group("Take", ("Everything", "Nothing", "Inverse"))
@@ -72,7 +75,6 @@ class SelectPanel(Panel):
         self._shape: Any = None
         self._lock = threading.Lock()
         self._clicks = False
-        self._say_mode()
         for handle in (self._radius, *self._sides):
             handle.on_update(call(lambda event: self._reshape()))
 
@@ -88,19 +90,13 @@ class SelectPanel(Panel):
         put(self._parts, visible=tool == "Parts")
         put(self._words, visible=tool == "Words")
         put(self._model, visible=tool == "Words")
-        put(self._file, visible=tool == "File")
+        put(self._files, visible=tool == "File")
         put(self._apply, visible=tool in ("Sphere", "Box", "Parts", "Prior", "Words"))
         put(self._about, content=ABOUT[tool])
         self._region(tool)
         self._listen(tool.startswith("Click"))
         if tool != TOOLS[0]:
             self.page.progress.tint()
-
-    def _say_mode(self) -> None:
-        put(
-            self._mode_now,
-            content=small(f"now: {self.mode}"),
-        )
 
     @property
     def _nodes(self) -> Any:

@@ -1,0 +1,37 @@
+"""What is put into viser's page before a browser gets it: our title, a check for WebGL, and room on a small screen."""
+
+from __future__ import annotations
+
+# Runs before viser's page: a browser that can't draw is told so in one line.
+_WEBGL = """<script>
+(function () {
+  var canvas = document.createElement("canvas"), gl = null;
+  try { gl = canvas.getContext("webgl2"); } catch (error) {}
+  if (gl) return;
+  window.stop();
+  document.documentElement.innerHTML = '<body style="font: 16px system-ui; margin: 2em">' +
+    '<p id="gs-ssd-no-webgl">This browser shows no WebGL 2, which the studio needs: turn on hardware acceleration in ' +
+    'its settings, or use another browser.</p></body>';
+})();
+</script>"""
+
+# viser lays the controls over the lower right of a narrow screen's picture. Here they stand below it, as wide as the
+# screen; a tap on their title folds them, and the picture takes the room. viser 1.1 names none of these boxes: they
+# are known by their style.
+_SHEET = '.mantine-Paper-root[style*="max-height: 60%"]'
+_NARROW = f"""<style>
+@media (max-width: 36em) {{
+  div:has(> {_SHEET}) {{ flex-direction: column !important; }}
+  {_SHEET} {{
+    position: relative !important; flex: none; width: 100% !important; max-height: 46% !important;
+  }}
+  {_SHEET} [style*="width: 20em"] {{ width: 100% !important; }}
+  [data-position="top-left"] {{ max-width: calc(100% - 2em); }}
+}}
+</style>"""
+
+
+def dressed(html: bytes) -> bytes:
+    """viser's page with what this file says."""
+    head = f"<title>gs_ssd studio</title>{_WEBGL}{_NARROW}"
+    return html.replace(b"<title>Viser</title>", head.encode(), 1)
