@@ -116,8 +116,8 @@ def watched(
         return
     from gs_ssd.studio.viewer import beside
 
-    print(f"viewer   {gate.url}", flush=True)
     with beside(edit, cfg, gate, folder) as go_on:
+        print(f"viewer   {gate.url}", flush=True)
 
         def each() -> None:
             signals.requested |= not go_on(lambda: signals.requested)

@@ -58,6 +58,7 @@ class Gate:
         self.host, self.port = host, int(self.socket.getsockname()[1])
         self.local = _is_loopback(host)
         self.token = None if self.local else secrets.token_urlsafe(24)
+        self.open = False  # set once the page is whole: viser fails on who comes while it is made
 
     @property
     def url(self) -> str:
@@ -73,6 +74,10 @@ class Gate:
 
     def check(self, request: Request) -> Response | None:
         """The answer to a request that may not come in; None lets it in."""
+        if not self.open:
+            return _refused(
+                "the studio is starting; try again in a moment", http.HTTPStatus.SERVICE_UNAVAILABLE
+            )
         host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
         query = parse_qs(urlsplit(request.path).query)
         if self.local and _name(host) not in LOOPBACK:
@@ -197,9 +202,9 @@ def _name(host: str) -> str:
     return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
 
 
-def _refused(reason: str) -> Response:
+def _refused(reason: str, status: http.HTTPStatus = http.HTTPStatus.FORBIDDEN) -> Response:
     body = f"{reason}\n".encode()
     headers = Headers(_HEADERS)
     headers["Content-Type"] = "text/plain; charset=utf-8"
     headers["Content-Length"] = str(len(body))
-    return Response(http.HTTPStatus.FORBIDDEN, "Forbidden", headers, body)
+    return Response(status, status.phrase, headers, body)

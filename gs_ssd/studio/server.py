@@ -71,6 +71,7 @@ class Studio:
         self._tick()
         self._ticker = threading.Thread(target=self._run, name="studio ticker", daemon=True)
         self._ticker.start()
+        gate.open = True
 
     @property
     def url(self) -> str:

@@ -14,24 +14,31 @@ import viser
 import zstandard
 from PIL import Image
 from viser import _messages
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 SECONDS = 600  # for an answer, on a busy machine too
+
+
+def arrived(address: str):
+    """A websocket to a studio, which may still be starting."""
+    end = time.monotonic() + SECONDS
+    while True:
+        try:
+            return connect(
+                address, subprotocols=[f"viser-v{viser.__version__}"], max_size=None, compression=None,
+                open_timeout=SECONDS, ping_interval=None,
+            )  # fmt: skip
+        except InvalidStatus as answer:
+            assert answer.response.status_code == 503 and time.monotonic() < end
+            time.sleep(0.1)
 
 
 class Visitor:
     """Comes to a studio's URL, as a context; everything that it was told lies in `told`."""
 
     def __init__(self, url: str) -> None:
-        self.socket = connect(
-            url.replace("http://", "ws://"),
-            subprotocols=[f"viser-v{viser.__version__}"],
-            max_size=None,
-            compression=None,
-            open_timeout=SECONDS,
-            ping_interval=None,
-        )
-        self.gone = False
+        self.socket, self.gone = arrived(url.replace("http://", "ws://")), False
         self.told: list[dict[str, Any]] = []
         self.picture: np.ndarray | None = None
 
@@ -64,7 +71,7 @@ class Visitor:
     def listen(self, until: Callable[[Visitor], Any], seconds: float = SECONDS) -> Any:
         """Take what the server says until `until` returns something, which is returned."""
         end = time.monotonic() + seconds
-        while not (found := until(self)):
+        while isinstance(found := until(self), bool | list | None) and not found:
             assert time.monotonic() < end, "the server did not say it"
             self._take(self.socket.recv(timeout=seconds))
         return found
@@ -74,8 +81,9 @@ class Visitor:
         content = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(raw[16 : 16 + length]))
         for message in content["messages"]:
             if message["type"] == "BackgroundImageMessage":
-                encoded = io.BytesIO(message["rgb_data"])
-                self.picture = np.asarray(Image.open(encoded).convert("RGB"), dtype=float)
+                if message["rgb_data"]:  # the first one clears what was there
+                    encoded = io.BytesIO(message["rgb_data"])
+                    self.picture = np.asarray(Image.open(encoded).convert("RGB"), dtype=float)
             else:
                 self.told.append(message)
 
