@@ -51,10 +51,12 @@ def first_picture(cache: str | None) -> tuple[float, float, tuple[float, float] 
             assert server.stdout is not None
             with Visitor(server.stdout.readline().split()[1]) as visitor:
                 visitor.look(width=1000, height=900)
-                rough = visitor.listen(lambda visitor: visitor.picture)
+                visitor.listen(lambda visitor: visitor.picture)
                 found = time.perf_counter() - begun, processor_time(server.pid)
                 if cache is None:
                     return *found, None
+                visitor.listen(lambda visitor: "is compiled" in str(visitor.notes()), seconds=900)
+                rough = visitor.picture
                 visitor.listen(lambda visitor: visitor.picture is not rough, seconds=900)
                 return *found, (time.perf_counter() - begun, processor_time(server.pid))
         finally:

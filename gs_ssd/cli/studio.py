@@ -93,8 +93,7 @@ def run(argv: list[str]) -> None:
 def open_gate(host: str, port: int, setting: str = "port") -> Gate:
     """Where the page will be; taken before any work is done. Raises UserError where it can't be."""
     try:
-        import viser  # noqa: F401
-
+        from gs_ssd.studio import server  # noqa: F401  which needs viser
         from gs_ssd.studio.gate import Gate
     except ModuleNotFoundError as error:
         if error.name not in ("viser", "websockets"):

@@ -152,6 +152,7 @@ class Studio:
         )
         try:
             self.workspace.frames.prepare()
+            self.workspace.say(INFO, "the renderer is compiled: pictures are exact from now on")
         except UserError as error:
             self.workspace.say(ERROR, str(error))
 
