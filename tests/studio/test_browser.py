@@ -34,7 +34,7 @@ def open_page():
             browser = player.chromium.launch(executable_path=BROWSER, args=[*(flags or SOFTWARE)])
             page = browser.new_page(viewport={"width": width, "height": height}, accept_downloads=True)
             page.set_default_timeout(SECONDS * 1000)
-            page.goto(url)
+            page.goto(url, wait_until="commit")  # a page without WebGL never ends to load
             return page
 
         yield opened
@@ -147,7 +147,7 @@ def test_a_person_selects_edits_blends_undoes_exports_and_opens_the_export(open_
     settled(page, lambda shown: far(shown, half) < 0.5)
 
     tab(page, "Scene")
-    page.locator("[role=tabpanel] input[type=file]").locator("visible=false").last.set_input_files(exported)
+    page.locator("input[type=file]").last.set_input_files(exported)
     wait_for(lambda: space.scene.name == "exported")
     shown = settled(page, lambda shown: shown.std() > 5)
     assert shown[..., 0].mean() > shown[..., 2].mean()
@@ -157,7 +157,7 @@ def test_a_person_selects_edits_blends_undoes_exports_and_opens_the_export(open_
 def test_a_broken_and_a_large_file_are_one_line_and_the_scene_stays(open_page, studio):
     page, scene = open_page(studio.url), studio.workspace.scene
     tab(page, "Scene")
-    chooser = page.locator("[role=tabpanel] input[type=file]").last
+    chooser = page.locator("input[type=file]").last
     for name, content, said in (
         ("broken.ply", b"ply\nformat binary_little_endian 1.0\nelement vertex 7\n", "broken.ply"),
         ("large.ply", bytes(1_100_000), "large.ply: not taken: 1 MB are more than the 1 MB"),
@@ -172,6 +172,7 @@ def test_a_broken_and_a_large_file_are_one_line_and_the_scene_stays(open_page, s
 @pytest.mark.slow
 def test_a_browser_without_webgl_is_told_so_in_one_line(open_page, studio):
     page = open_page(studio.url, "--no-sandbox", "--disable-gpu", "--disable-3d-apis")
+    page.locator("#gs-ssd-no-webgl").wait_for()
     said = page.locator("body").inner_text()
     assert "no WebGL 2, which the studio needs" in said and len(said.strip().splitlines()) == 1
 

@@ -42,7 +42,9 @@ class Run(threading.Thread):
         self.code: int | None = None
 
     def run(self) -> None:
-        self.code = edit.carry_out(self.edit, self.cfg, self.folder, self.signals, self.gate)
+        self.code = edit.carry_out(
+            self.edit, self.cfg, self.folder, self.signals, self.gate, command=["gs-ssd", "edit"]
+        )
 
 
 @pytest.mark.slow
