@@ -149,8 +149,8 @@ def test_a_person_selects_edits_blends_undoes_exports_and_opens_the_export(open_
     tab(page, "Scene")
     page.locator("input[type=file]").last.set_input_files(exported)
     wait_for(lambda: space.scene.name == "exported")
-    shown = settled(page, lambda shown: shown.std() > 5)
-    assert shown[..., 0].mean() > shown[..., 2].mean()
+    settled(page, lambda shown: shown.std() > 5)
+    assert len(space.scene) == len(load_gaussians(exported))
 
 
 @pytest.mark.slow
