@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,12 @@ EXIT_NO_EDIT = 3
 EXIT_NOT_FINITE = 4
 EXIT_INTERRUPTED = 130
 HYDRA_FLAGS = ("--multirun", "-m")
+# Hydra's launchers of a sweep, as packages of their own: the extra that brings each, and its module.
+LAUNCHERS = {
+    "joblib": ("joblib", "hydra_plugins.hydra_joblib_launcher"),
+    "submitit_local": ("slurm", "hydra_plugins.hydra_submitit_launcher"),
+    "submitit_slurm": ("slurm", "hydra_plugins.hydra_submitit_launcher"),
+}
 
 
 def launch(job: Callable[[DictConfig, Signals], int], door: str, arguments: Sequence[str]) -> int:
@@ -117,6 +125,27 @@ def check_alone(door: str) -> None:
         )
 
 
+def check_launcher(arguments: Sequence[str]) -> None:
+    """Raise UserError where the launcher of a sweep is not installed, or its cluster not there."""
+    name = next((a.partition("=")[2] for a in arguments if a.startswith("hydra/launcher=")), "basic")
+    if name == "basic":
+        return
+    if name not in LAUNCHERS:
+        raise UserError(f"hydra/launcher={name} is none of basic, {', '.join(LAUNCHERS)}")
+    extra, module = LAUNCHERS[name]
+    try:
+        there = find_spec(module) is not None
+    except ModuleNotFoundError:  # no launcher at all
+        there = False
+    if not there:
+        raise UserError(f"hydra/launcher={name} is not installed: pip install 'gs_ssd[{extra}]'")
+    if name == "submitit_slurm" and shutil.which("srun") is None:
+        raise UserError(
+            "hydra/launcher=submitit_slurm: there is no Slurm here; start the sweep on a machine of the cluster, or "
+            "use hydra/launcher=joblib"
+        )
+
+
 def _launch(
     job: Callable[[DictConfig, Signals], int], door: str, arguments: list[str], signals: Signals
 ) -> int:
@@ -128,6 +157,7 @@ def _launch(
         return _show(door, arguments)
     if any(argument in HYDRA_FLAGS for argument in arguments):
         check_alone("--multirun")
+        check_launcher(arguments)
         return _sweep(job, door, arguments, signals)
     if door != "train":
         check_alone(door)
@@ -159,7 +189,7 @@ def _sweep(
 ) -> int:
     """Hydra splits the sweep and launches it; each of its jobs is composed here, like a single run.
 
-    With output_dir=out, the jobs write to out/0, out/1 and on.
+    With output_dir=out, the jobs write to out/0, out/1 and on. What the launchers keep lies beside the sweep's page.
     """
     import hydra
     from hydra.core.global_hydra import GlobalHydra
@@ -167,7 +197,7 @@ def _sweep(
 
     from gs_ssd.assets import CONFIGS
     from gs_ssd.session.config import compose
-    from gs_ssd.session.shorthands import chosen, expand
+    from gs_ssd.session.shorthands import chosen, expand, quoted
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=door)
     def one(cfg: DictConfig) -> int:
@@ -189,21 +219,20 @@ def _sweep(
     # Which prior "auto" means is each job's to say.
     settled = [o for o in expand(typed, cuda=False) if o in typed or not o.startswith("diffusion=")]
     front = sys.argv[: len(sys.argv) - len(arguments)]  # gs-ssd edit, python train.py
-    sys.argv[1:] = [*flags, *settled]
-    started = time.time()
-    one()
-    return answer(lambda: _link(typed, started))
-
-
-def _link(typed: list[str], started: float) -> None:
-    """End a sweep with one page that links its runs' reports."""
-    from gs_ssd.results.contact_page import runs_since, write_contact_sheet
-    from gs_ssd.session.shorthands import chosen
-
-    place = chosen(typed, "output_dir")
-    runs = runs_since(Path(place or "outputs").expanduser(), started)
+    place = (chosen(typed, "output_dir") or "").strip("'")
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = Path(place).expanduser() if place else Path("outputs") / "sweeps" / stamp
+    sys.argv[1:] = [*flags, *settled, f"hydra.sweep.dir={quoted(str(folder))}"]
+    started = time.time()
+    one()
+    return answer(lambda: _link(typed, folder if place else Path("outputs"), folder, started))
+
+
+def _link(typed: list[str], where: Path, folder: Path, started: float) -> None:
+    """End a sweep with one page in `folder` that links the reports of its runs in `where`."""
+    from gs_ssd.results.contact_page import runs_since, write_contact_sheet
+
+    runs = runs_since(where, started)
     if runs:
         said = [setting for setting in typed if not setting.startswith("output_dir=")]
         page = write_contact_sheet(folder, runs, title=" ".join(said))

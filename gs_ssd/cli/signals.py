@@ -61,6 +61,10 @@ class Signals:
             signal.signal(number, handler)
         sys.unraisablehook = self.hook
 
+    def __reduce__(self) -> tuple[type[Signals], tuple[()]]:
+        """Handlers stay in their process: in another, which a sweep's launcher starts, nothing was asked for yet."""
+        return Signals, ()
+
     def check(self) -> None:
         """Raise Interrupted where a library swallowed one."""
         if self.requested and not self.patient:

@@ -180,7 +180,7 @@ def load_prior(
     if name == "auto" and path is None:
         name = "sd21" if device.type == "cuda" else "embedded"
     alias = ALIASES.get(name)
-    source = path or (alias.path if alias else name)
+    source, stated = weights_of(name, path, revision)
     if alias is None and not _is_path(str(source)):
         near = get_close_matches(name, ALIASES, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
@@ -194,11 +194,23 @@ def load_prior(
             prior = tiny_prior(TINY[name], device=device, dtype=half, freeu=bool(freeu), offload=offload)
         return adapt(prior, **changes)
     wants_half = half in (torch.float16, torch.bfloat16) or (half is None and device.type == "cuda")
-    pin = alias.revision if alias and path is None and revision is None else None
+    pin = stated if revision is None else None
     model = find_model(source, revision=revision, pin=pin, offline=offline, half=wants_half)
     name = name if alias or path else source
     prior = build_prior(model, name=name, device=device, dtype=half, freeu=freeu, offload=offload)
     return adapt(prior, **changes)
+
+
+def weights_of(
+    name: str, path: str | None = None, revision: str | None = None
+) -> tuple[str | None, str | None]:
+    """(folder or hub name, revision) of the model that `load_prior` takes; None and None of a miniature.
+
+    The revision is None where the newest is taken, and means nothing of a folder.
+    """
+    alias = ALIASES.get(name)
+    pin = alias.revision if alias and path is None else None
+    return path or (alias.path if alias else name), revision or pin
 
 
 def adapt(

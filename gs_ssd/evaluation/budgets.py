@@ -28,18 +28,22 @@ def budget_tables(rows: Rows, columns: Sequence[str], *, judged: bool = False) -
     if len({row["share"] for row in rows}) < 2:
         return []
     lines: list[str] = []
+    variants = list(dict.fromkeys(row["variant"] for row in rows))
+    first, *others = variants
     for unit, name in UNITS.items():
         budget = common_budget(rows, unit)
         if budget is None:
             continue
-        body = []
-        for variant in dict.fromkeys(row["variant"] for row in rows):
-            own = [row for row in rows if row["variant"] == variant]
-            body.append(
-                [variant, *(shown(at_budget(own, unit, budget, column), column) for column in columns)]
-            )
-        lines += ["", f"At the same budget of {budget:.4g} {name}:", ""]
-        lines += table(["", *(heading(column, judged=judged) for column in columns)], body)
+        own = {v: [row for row in rows if row["variant"] == v] for v in variants}
+        titles = [heading(column, judged=judged) for column in columns]
+        body = [[v, *(shown(at_budget(own[v], unit, budget, c), c) for c in columns)] for v in variants]
+        lines += ["", f"At the same budget of {budget:.4g} {name}:", "", *table(["", *titles], body)]
+        body = [
+            [v, *(shown(minus(own[v], own[first], unit, budget, c), c, sign="+") for c in columns)]
+            for v in others
+        ]
+        if body:
+            lines += ["", "Paired differences there:", "", *table([f"minus {first}", *titles], body)]
     return lines
 
 
@@ -64,16 +68,27 @@ def costs(rows: Rows, unit: str) -> dict[float, float]:
 
 
 def at_budget(rows: Rows, unit: str, budget: float, column: str) -> Estimate | None:
-    """A metric of one variant's rows at a budget: between the two shares whose mean costs enclose it."""
+    """A metric of one variant's rows at a budget."""
+    return estimate(values_at(rows, unit, budget, column))
+
+
+def minus(rows: Rows, others: Rows, unit: str, budget: float, column: str) -> Estimate | None:
+    """The differences rows − others at a budget, over the cases and seeds that both have."""
+    left, right = (values_at(some, unit, budget, column) for some in (rows, others))
+    return estimate({case: left[case] - right[case] for case in left if case in right})
+
+
+def values_at(rows: Rows, unit: str, budget: float, column: str) -> Values:
+    """A metric of one variant's rows: between the two shares whose mean costs enclose the budget, {} without them."""
     curve = sorted((cost, share) for share, cost in costs(rows, unit).items())
     for (low, first), (high, second) in pairwise(curve):
         if low <= budget <= high:
             weight = (budget - low) / (high - low) if high > low else 1.0
             before, after = _values(rows, first, column), _values(rows, second, column)
-            return estimate(
-                {case: (1 - weight) * before[case] + weight * after[case] for case in before if case in after}
-            )
-    return None
+            return {
+                case: (1 - weight) * before[case] + weight * after[case] for case in before if case in after
+            }
+    return {}
 
 
 def _values(rows: Rows, share: float, column: str) -> Values:

@@ -8,11 +8,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from gs_ssd.errors import UserError
 from gs_ssd.evaluation.captures import cases
 from gs_ssd.evaluation.images import pictures, plan_pictures
+from gs_ssd.evaluation.launchers import Machines
 from gs_ssd.evaluation.pages import write_grid, write_pages
 from gs_ssd.evaluation.queue import do
 from gs_ssd.evaluation.report import Evaluation, write_results
@@ -34,7 +35,7 @@ def evaluate(cfg: DictConfig) -> int:
     planned = _in_2d if cfg.pie_bench else _in_3d
     evaluation = planned(cfg, compared, common, folder)
     due = 0.0
-    for _ in do(evaluation.runs, jobs=cfg.jobs, label="edits"):
+    for _ in do(evaluation.runs, machines(cfg), folder=folder, label="edits"):
         if time.monotonic() > due:
             begun = time.monotonic()
             write_results(evaluation)
@@ -48,6 +49,12 @@ def evaluate(cfg: DictConfig) -> int:
         pages = [write_grid(evaluation.runs, evaluation.chosen.items, folder)]
     print(f"{text}\nwritten to {folder}: results.json, results.md, {', '.join(page.name for page in pages)}")
     return 0
+
+
+def machines(cfg: DictConfig) -> Machines:
+    """What does the runs."""
+    slurm: Any = OmegaConf.to_container(cfg.slurm, resolve=True)
+    return Machines(cfg.launcher, cfg.jobs, cfg.gpus, slurm)
 
 
 def _in_2d(
@@ -102,7 +109,7 @@ def choose_rates(
     runs = plan(
         compared, subset, rates=grid, common=common, folder=folder, seeds=seeds, measured=measured(cfg)
     )
-    for _ in do(runs, jobs=cfg.jobs, label="choosing rates"):
+    for _ in do(runs, machines(cfg), folder=folder, label="choosing rates"):
         pass
     trials = [run.row() for run in runs]
     if any(row["clip_direction"] is None for row in trials):

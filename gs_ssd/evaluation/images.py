@@ -21,7 +21,7 @@ from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.errors import NonFiniteError, UserError
 from gs_ssd.evaluation.pie_bench import CATEGORIES, PieItem, load_pie_bench
 from gs_ssd.evaluation.pie_metrics import JUDGE, PieMetrics
-from gs_ssd.evaluation.runs import Case, Run, Stopped, compose_resolved, file_name, seeded
+from gs_ssd.evaluation.runs import Case, Run, compose_resolved, file_name, pull, seeded
 from gs_ssd.metrics.lpips import Lpips
 from gs_ssd.results.manifest import write_json
 from gs_ssd.session.config import family, image_edit, pick_device, recalled
@@ -122,13 +122,7 @@ def edit_picture(
     if prior.takes_image:
         cfg.prompt.target = instruction(item).replace("${", "\\${")
     edit = image_edit(cfg, prior=prior)
-    trouble = None
-    try:
-        for _ in edit:
-            if stop():
-                raise Stopped
-    except NonFiniteError as error:
-        trouble = error
+    trouble = pull(edit, stop)
     result = edit.finish()
     result.save(run.folder, config=run.config)
     device = prior.encode_prompt([""]).hidden.device

@@ -12,20 +12,22 @@ import copy
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from gs_ssd.errors import UserError
+from gs_ssd.diffusion.load import weights_of
+from gs_ssd.errors import NonFiniteError, UserError
 from gs_ssd.evaluation.pie_bench import PieItem
 from gs_ssd.files import sha256
 from gs_ssd.session.config import compose, resolved
 
 # Settings that name files, which a run is known by through their content.
 INPUTS = (
-    *("scene.path", "scene.parts", "image", "diffusion.path", "metrics.clip"),
+    *("scene.path", "scene.parts", "image", "metrics.clip"),
+    *("diffusion.path", "diffusion.lora", "diffusion.vae", "diffusion.control"),
     *("measured.clip", "measured.structure"),
 )
 MASKS, MASK_INPUTS = (
@@ -36,6 +38,17 @@ MASKS, MASK_INPUTS = (
 
 class Stopped(Exception):
     """A run was told to stop; it stays unfinished."""
+
+
+def pull(edit: Iterable[Any], stop: Callable[[], bool]) -> NonFiniteError | None:
+    """Do an edit's steps; returns what ended them early. Raises Stopped where `stop` says so."""
+    try:
+        for _ in edit:
+            if stop():
+                raise Stopped
+    except NonFiniteError as error:
+        return error
+    return None
 
 
 @dataclass(frozen=True)
@@ -77,12 +90,13 @@ class Run:
 
     @property
     def key(self) -> str:
-        """A digest of all that decides the result: the settings, and the files they name by their content."""
+        """A digest of all that decides the result: the settings, and the files and weights they name by content."""
         content = copy.deepcopy(
             self.config | {"measured": dict(self.measured)} if self.measured else self.config
         )
         for name in ("output_dir", "viewer"):  # which change nothing
             content.pop(name, None)
+        content["weights"] = weights(self.config["diffusion"])
         for name in INPUTS:
             parent, _, last = name.rpartition(".")
             known_by_content(_at(content, parent), last)
@@ -99,6 +113,11 @@ class Run:
             return json.loads((self.folder / "finished.json").read_text(encoding="utf-8"))["key"] == self.key
         except (OSError, ValueError, KeyError):
             return False
+
+    @property
+    def seconds(self) -> float | None:
+        """What the finished run took, measures and files included; None where its record doesn't say."""
+        return json.loads((self.folder / "finished.json").read_text(encoding="utf-8")).get("seconds")
 
     def row(self) -> dict[str, Any]:
         """The finished run's line of the results: what was run, its metrics, and whether its numbers held."""
@@ -122,6 +141,13 @@ class Run:
                 "target": item.target,
             }
         return what | json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def weights(diffusion: Mapping[str, Any]) -> str:
+    """What tells a prior's weights from others: a folder's content, a hub model's name and revision."""
+    source, revision = weights_of(diffusion["name"], diffusion.get("path"), diffusion.get("revision"))
+    folder = Path(source or "").expanduser()
+    return digest(str(folder)) if source and folder.exists() else f"{source}@{revision}"
 
 
 def _at(content: dict[str, Any], name: str) -> dict[str, Any]:
@@ -148,10 +174,10 @@ def known_by_content(settings: dict[str, Any], name: str) -> None:
 
 @cache
 def digest(path: str) -> str:
-    """Of a file's content, or of a folder's files."""
+    """Of a file's content, or of a folder's files but what is there to be read."""
     if Path(path).is_file():
         return sha256(path)
-    files = sorted(file for file in Path(path).rglob("*") if file.is_file())
+    files = sorted(file for file in Path(path).rglob("*") if file.is_file() and file.suffix != ".md")
     return hashlib.sha256("".join(sha256(file) for file in files).encode()).hexdigest()
 
 

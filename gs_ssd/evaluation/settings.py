@@ -11,12 +11,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from gs_ssd.assets import CONFIGS
-from gs_ssd.checks import number, whole
+from gs_ssd.checks import choice, number, whole
 from gs_ssd.errors import UserError
 from gs_ssd.files import check_writable
 from gs_ssd.session.shorthands import dotted_keys, explain, options
 
 FOLDER = CONFIGS / "evaluate"
+LAUNCHERS = ["local", "slurm"]
 
 
 def composed(arguments: Sequence[str]) -> DictConfig:
@@ -33,7 +34,7 @@ def composed(arguments: Sequence[str]) -> DictConfig:
         if name not in known:
             raise UserError(f"no experiment is called {name!r}; there are: {', '.join(known)}")
         OmegaConf.set_struct(base, True)
-        for group in ("methods", "variants", "sweep"):
+        for group in ("methods", "variants", "sweep", "slurm"):
             OmegaConf.set_struct(base[group], False)
         return OmegaConf.merge(base, OmegaConf.load(FOLDER / "experiment" / f"{name}.yaml"), typed)  # type: ignore[return-value]
     except (OmegaConfBaseException, YAMLError) as error:
@@ -66,6 +67,10 @@ def variants(cfg: DictConfig) -> dict[str, list[str]]:
 def check(cfg: DictConfig) -> None:
     """Raise UserError for a setting of the wrong type or range."""
     whole("jobs", cfg.jobs, least=1)
+    choice("launcher", cfg.launcher, LAUNCHERS)
+    whole("gpus", cfg.gpus, least=0)
+    if not isinstance(cfg.slurm, DictConfig):
+        raise UserError(f"slurm={cfg.slurm} must be settings of submitit, such as slurm.timeout_min=60")
     if cfg.steps is not None:
         whole("steps", cfg.steps, least=1)
     if not cfg.rates or not all(isinstance(rate, int | float) and rate > 0 for rate in cfg.rates):

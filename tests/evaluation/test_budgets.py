@@ -49,6 +49,11 @@ def test_one_table_is_seen_three_times_and_the_leader_may_change():
     steps, seconds, predictions = lines.split("At the same budget of")[1:]
     assert "| quick | 0.45 ± 0.05 |" in steps and "| slow | 0.25 ± 0.05 |" in steps
     assert "| slow | 0.45 ± 0.05 |" in seconds and "| slow | 0.45 ± 0.05 |" in predictions
+    # Both gain 0.1 from clown to gold, so the difference of a prompt is that of the other: it has no error.
+    assert "| minus quick |" in steps and "| slow | -0.20 ± 0.00 |" in steps
+    assert "| slow | +0.00 ± 0.00 |" in seconds
+    alone = "\n".join(budget_tables([r for r in ROWS if r["variant"] == "slow"], ["way"]))
+    assert "At the same budget" in alone and "minus" not in alone
     assert budget_tables([r for r in ROWS if r["share"] == 1], ["way"]) == []
 
 

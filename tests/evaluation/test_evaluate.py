@@ -21,9 +21,9 @@ from gs_ssd.cli.evaluate import main
 from gs_ssd.errors import UserError
 from gs_ssd.evaluation.captures import cases, find_splat
 from gs_ssd.evaluation.evaluate import best_rates, evaluate
+from gs_ssd.evaluation.execute import execute
 from gs_ssd.evaluation.images import configs, measures
 from gs_ssd.evaluation.pages import pictures
-from gs_ssd.evaluation.queue import execute
 from gs_ssd.evaluation.report import no_judge_note
 from gs_ssd.evaluation.runs import Case, compose_resolved, plan
 from gs_ssd.evaluation.settings import FOLDER, composed, variants
@@ -421,6 +421,32 @@ def test_table_2_runs_each_method_with_its_published_timesteps():
     assert found["ssd"]["_target_"].endswith("Linear")
 
 
+def test_table_1_has_dds_with_its_published_timesteps_beside_ssds():
+    cfg = composed(["experiment=table1", "guidance=[ssd,dds,dds_falling]"])
+    runs = plan(
+        variants(cfg),
+        cases(cfg)[:1],
+        rates={name: [1.0] for name in cfg.guidance},
+        common=[*cfg.settings, *cfg.sample_settings],
+        folder=Path(),
+    )
+    rules = {run.variant: run.config["timesteps"] for run in runs}
+    assert (rules["dds"]["ratio_min"], rules["dds"]["ratio_max"]) == (0.05, 0.948)
+    assert rules["dds"]["_target_"].endswith("Uniform")
+    assert rules["ssd"]["_target_"].endswith("Linear") and rules["dds_falling"]["_target_"].endswith("Linear")
+
+
+def test_the_door_says_which_capture_has_no_mask(captures, tmp_path, capsys):
+    capture = "captures=[{scene: bear, prompt: panda, source: a bear, target: a panda}]"
+    out = tmp_path / "out"
+    assert main(["experiment=table1", f"data={captures}", capture, f"output_dir={out}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "error: gs_editor edits inside a mask, and the capture bear, panda has none; give it"
+    )
+    assert not out.exists()
+
+
 def test_a_captures_own_mask_and_settings(captures, tmp_path):
     import numpy as np
 
@@ -549,6 +575,37 @@ def test_2d_edits_of_two_methods(tmp_path, capsys):
     assert evaluate(composed(arguments)) == 0  # the queue is that of scenes: nothing is done twice
     assert "2 of 2 runs are finished already" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("after.png")} == edited
+
+
+@pytest.mark.slow
+def test_a_table_of_seeds_and_budgets_and_its_study(tmp_path, capsys):
+    """Errors, paired differences and the three views of one table by the command; then the page that asks people."""
+    arguments = [
+        "experiment=table2",
+        "guidance=[ssd,dds]",
+        "pie_bench.limit=2",
+        "seeds=[0,1]",
+        "budgets=[0.5,1]",
+        "overrides=[diffusion=tiny,device=cpu,steps=2]",
+        f"output_dir={tmp_path}",
+    ]
+    assert main(arguments) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert len(results["rows"]) == 2 * 2 * 2 * 2
+    assert {(row["seed"], row["share"], row["steps_done"]) for row in results["rows"]} == {
+        (seed, share, round(2 * share)) for seed in (0, 1) for share in (0.5, 1)
+    }
+    own = [row for row in results["rows"] if row["share"] == 1]
+    mse = {(r["variant"], r["key"], r["seed"]): r["mse"] for r in own}
+    keys = sorted({row["key"] for row in own})
+    pairs = [sum(mse["dds", key, seed] - mse["ssd", key, seed] for seed in (0, 1)) / 2 for key in keys]
+    found = results["differences"]["dds"]["mse"]  # the seeds of a picture are averaged: two units, not four
+    assert found["count"] == 2 and found["mean"] == pytest.approx(sum(pairs) / 2)
+    assert found["error"] == pytest.approx(abs(pairs[0] - pairs[1]) / 2)
+    text = (tmp_path / "results.md").read_text()
+    assert text.count("At the same budget of") == text.count("Paired differences there:") == 3
+    assert main([f"study={tmp_path}"]) == 0
+    assert "study.html" in capsys.readouterr().out and (tmp_path / "study.html").stat().st_size > 10_000
 
 
 def test_measures_are_the_published_ones_where_there_is_data():

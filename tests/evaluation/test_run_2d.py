@@ -11,9 +11,9 @@ import torch
 from gs_ssd.diffusion.gaussian_prior import GaussianPrior
 from gs_ssd.diffusion.timesteps import Linear
 from gs_ssd.errors import UserError
+from gs_ssd.evaluation.execute import execute
 from gs_ssd.evaluation.images import fit_mask, pictures, plan_pictures, spread
 from gs_ssd.evaluation.pages import write_grid
-from gs_ssd.evaluation.queue import execute
 from gs_ssd.evaluation.report import Evaluation, write_results
 from gs_ssd.evaluation.settings import composed
 from gs_ssd.guidance import DDS as DDSGuidance

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gs_ssd.evaluation import truths
-from gs_ssd.evaluation.queue import execute
+from gs_ssd.evaluation.execute import execute
 from gs_ssd.evaluation.report import no_truth_note
 from gs_ssd.evaluation.runs import Case, plan
 from gs_ssd.evaluation.settings import composed
