@@ -69,10 +69,10 @@ class Anchors:
             for name, strength in self.strengths.items()
             if strength > 0 and scene.params[name].numel()
         }
-        generation, editable = scene.params["generation"], scene.params["editable"]
+        generation = scene.params["generation"]
         weights = torch.tensor(self.weights, dtype=scene.params["means"].dtype, device=generation.device)
-        self.per_gaussian = weights[generation] * editable
-        self.count = max(int(editable.sum()), 1)
+        self.per_gaussian = weights[generation]
+        self.count = max(len(generation), 1)
 
     def advance(self) -> None:
         """Age the generations by one densification."""
@@ -92,7 +92,7 @@ class Anchors:
             parameter = scene.params[name]
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            factor = self.strengths[name] / (self.count * max(parameter[0].numel(), 1))
+            factor = self.strengths[name] / (self.count * max(parameter.shape[1:].numel(), 1))
             difference = parameter - anchor
             pull = difference * self.per_gaussian.reshape(-1, *[1] * (parameter.dim() - 1))
             loss += factor * torch.dot(pull.flatten(), difference.flatten())

@@ -64,16 +64,19 @@ class Densifier:
         self.visible_count = torch.zeros(0)
 
     @torch.no_grad()
-    def observe(self, info: dict, ranks: Ranks = ALONE) -> None:
-        """Accumulate ‖∂L/∂(screen xy)‖ in normalised device coordinates for the Gaussians each camera sees.
+    def observe(self, info: dict, scene: TrainableScene, ranks: Ranks = ALONE) -> None:
+        """Accumulate ‖∂L/∂(screen xy)‖ in normalised device coordinates for the editable Gaussians each camera sees.
 
         L is the mean over the views of all `ranks`, and each of them has that over its own.
         """
         gradient = info["means2d"].grad
         if gradient is None:
             return
+        radii = info["radii"]
+        if scene.rows is not None:
+            gradient, radii = gradient[:, scene.rows.places], radii[:, scene.rows.places]
         norms = torch.hypot(gradient[..., 0] * (info["width"] / 2), gradient[..., 1] * (info["height"] / 2))
-        visible = info["radii"][..., 0] > 0
+        visible = radii[..., 0] > 0
         if len(self.gradient_sum) != norms.shape[-1]:
             self.gradient_sum = norms.new_zeros(norms.shape[-1])
             self.visible_count = norms.new_zeros(norms.shape[-1])
@@ -90,23 +93,22 @@ class Densifier:
     def densify(self, scene: TrainableScene) -> tuple[int, int]:
         """Clone, split and prune now; returns (added, removed)."""
         self.count += 1
-        before = len(scene.params["means"])
-        if len(self.gradient_sum) == before and before < self.max_gaussians:
+        before, loaded = len(scene), len(scene.params["means"])
+        if len(self.gradient_sum) == loaded and before < self.max_gaussians:
             self._grow(scene)
-        added = len(scene.params["means"]) - before
+        added = len(scene.params["means"]) - loaded
         useless = torch.sigmoid(scene.params["opacities"]) < self.min_opacity
         if self.max_size is not None:
             useless |= scene.params["scales"].exp().amax(dim=-1) > self.max_size * scene.extent
-        useless &= scene.params["editable"]
         removed = int(useless.sum())
-        if 0 < removed < len(useless):
+        if 0 < removed < before + added:
             remove(scene.params, scene.optimizers, {}, useless)
+        scene.arrange()
         self.reset()
         return added, removed
 
     def _grow(self, scene: TrainableScene) -> None:
         average = self.gradient_sum / self.visible_count.clamp(min=1)
-        average = torch.where(scene.params["editable"], average, 0.0)
         selected = top_percent(average, self.percent)
         large = scene.params["scales"].exp().amax(dim=-1) > self.split_size * scene.extent
         clone, cut = selected & ~large, selected & large

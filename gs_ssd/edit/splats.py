@@ -134,11 +134,9 @@ class SplatCanvas:
         cameras, indices = self.views.sample(self.views_per_step, generator)
         own = self.ranks.part(self.views_per_step)
         cameras, indices = cameras[own], None if indices is None else indices[own]
-        placed = cameras.to(self.scene.params["means"].device)
+        placed = cameras.to(self.scene.origin.device)
         watch.lap("own")
-        # Gaussians that may not change get no gradient, which saves the time to compute it.
-        wanted = {} if self.scene.all_editable else {"editable": self.scene.params["editable"]}
-        out = self.renderer(self.scene.gaussians, placed, **wanted)
+        out = self.renderer(self.scene.gaussians, placed, **self.scene.leaves)
         if self.densifier is not None:
             out.info["means2d"].retain_grad()
         self.info = out.info
@@ -199,20 +197,19 @@ class SplatCanvas:
         self.ranks.average(self.scene.gradients())
         if self.anchors is not None:
             sums["the anchor loss"] = self.anchors.add_gradients(self.scene)
-        self.scene.mask_gradients()
         return sums | {f"the gradient of {name}": value for name, value in self.scene.gradient_sums().items()}
 
     def move(self, step: int, num_steps: int) -> int:
         self.scene.set_progress(step / num_steps)
         self.scene.step()
         if self.densifier is not None:
-            self.densifier.observe(self.info, self.ranks)
+            self.densifier.observe(self.info, self.scene, self.ranks)
             if self.densifier.due(step):
                 self.densifier.densify(self.scene)
                 if self.anchors is not None:
                     self.anchors.advance()
                     self.anchors.record(self.scene)
-        return len(self.scene.params["means"])
+        return len(self.scene)
 
     def state_dict(self) -> dict[str, Any]:
         parts: dict[str, Any] = {

@@ -3,10 +3,11 @@
 The parameters live in a dict of leaf tensors, next to sidecars that follow every split, clone and prune
 by themselves because gsplat's densification operations treat the dict as a whole:
 
-    editable    [N] bool   Gaussians the edit may touch
-    generation  [N] int    0 for loaded Gaussians, n for those created by the n-th densification
-    extra       [N, B] uint8   what else the scene's file says of each Gaussian (only where it says more)
-    origin      [N] int    the loaded Gaussian that each one is, or descends from
+    generation  [M] int    0 for loaded Gaussians, n for those created by the n-th densification
+    origin      [M] int    the loaded Gaussian that each one is, or descends from
+
+They hold the M Gaussians that the edit may touch, so gradients, moments and anchors have M rows, too. Where those are
+not all, the scene is the loaded one with these rows in their places: loaded Gaussians in their order, then new ones.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from gs_ssd.checks import number, vector
-from gs_ssd.scene.gaussians import SH_C0, TENSORS, Gaussians
+from gs_ssd.scene.gaussians import SH_C0, TENSORS, Gaussians, Rows
 
 TRAINABLE = TENSORS
 
@@ -51,13 +52,16 @@ class TrainableScene:
     """The trainable scene: `params` (tensors and sidecars by name) and one Adam per tensor.
 
     Args:
-        gaussians: the scene to start from; it is copied.
+        gaussians: the scene to start from; it is kept and never changed.
         editable: [N] bool, or None for all.
         rates: learning rates.
         extent: size of the scene in world units, 1.1 × the largest distance of a camera from the cameras' mean.
         betas: Adam's.
         clamp_colours: keep base colours displayable, or within the source's range where that is wider. Nothing in a
             score pulls a colour back that the picture can't show, so it would run off and leave bright spots.
+
+    Attributes:
+        rows: where the parameters stand in the scene; None: they are the scene.
     """
 
     def __init__(
@@ -72,24 +76,21 @@ class TrainableScene:
     ) -> None:
         for beta in vector("optimizer.betas", betas, 2):
             number("optimizer.betas", beta, least=0, below=1)
-        n, device = len(gaussians), gaussians.device
-        self.rates, self.extent = rates or LearningRates(), extent
-        if editable is None:
-            editable = torch.ones(n, dtype=torch.bool, device=device)
+        device = gaussians.device
+        self.rates, self.extent, self.loaded = rates or LearningRates(), extent, gaussians
+        self.frozen = None if editable is None or bool(editable.all()) else ~editable.to(device)
+        origin = torch.arange(len(gaussians), device=device)
+        own = gaussians.tensors()
+        if self.frozen is not None:
+            origin = origin[~self.frozen]
+            own = {name: value[origin] for name, value in own.items()}
         self.params: dict[str, Parameter] = {
-            name: Parameter(value, requires_grad=value.numel() > 0)
-            for name, value in gaussians.clone().tensors().items()
+            name: Parameter(value.detach().clone(), requires_grad=value.shape[1:].numel() > 0)
+            for name, value in own.items()
         }
-        self.antialiased, self.extra = gaussians.antialiased, gaussians.extra
-        if self.extra is not None:
-            self.params["extra"] = Parameter(self.extra.rows.to(device), requires_grad=False)
+        self.params["generation"] = Parameter(torch.zeros_like(origin), requires_grad=False)
+        self.params["origin"] = Parameter(origin, requires_grad=False)
         self.colour_range = colour_range(gaussians.sh0) if clamp_colours else None
-        self.all_editable = bool(editable.all())
-        self.params["editable"] = Parameter(editable.to(device), requires_grad=False)
-        self.params["generation"] = Parameter(
-            torch.zeros(n, dtype=torch.int64, device=device), requires_grad=False
-        )
-        self.params["origin"] = Parameter(torch.arange(n, device=device), requires_grad=False)
         rates_by_name = asdict(self.rates) | {"means": self.rates.means * extent}
         self.optimizers = {
             # eps is 3DGS's: the gradients of single Gaussians are far below Adam's usual 1e-8.
@@ -97,31 +98,62 @@ class TrainableScene:
                 [self.params[name]], lr=rates_by_name[name], betas=(betas[0], betas[1]), eps=1e-15, fused=True
             )
             for name in TRAINABLE
-            if self.params[name].numel()
+            if self.params[name].requires_grad
         }
+        self.arrange()
+
+    def __len__(self) -> int:
+        return len(self._whole["means"])
+
+    @torch.no_grad()
+    def arrange(self) -> None:
+        """Put the scene together; to be called when the parameters have other rows than before."""
+        self.rows, self._whole = None, {name: self.params[name] for name in TRAINABLE}
+        self.origin, self._extra = self.params["origin"].data, self.loaded.extra
+        new = self.params["generation"] > 0
+        if self.frozen is not None:
+            kept = self.frozen.clone()  # of the loaded Gaussians
+            kept[self.origin[~new]] = True
+            self.rows = Rows.of(torch.cat([~self.frozen[kept], new[new]]))
+            self._whole = {
+                name: torch.cat([value[kept], self.params[name][new]])
+                for name, value in self.loaded.tensors().items()
+            }
+            self.origin = torch.cat([kept.nonzero()[:, 0], self.origin[new]])
+            self._put_rows()
+        if self._extra is not None and (new.any() or len(self) < len(self.loaded)):
+            self._extra = self._extra[self.origin.to(self._extra.rows.device)]
+
+    def _put_rows(self) -> None:
+        """Bring the scene up to date with its parameters."""
+        if self.rows is not None:
+            for name in self.optimizers:
+                self._whole[name].index_copy_(0, self.rows.places, self.params[name].data)
 
     @property
     def gaussians(self) -> Gaussians:
-        """The scene as it is now, sharing storage (and gradients) with the parameters."""
-        extra = self.extra and self.extra.with_rows(self.params["extra"].data)
-        tensors = {name: self.params[name] for name in TRAINABLE}
-        return Gaussians(**tensors, antialiased=self.antialiased, extra=extra)
+        """The scene as it is now, sharing storage with it (and gradients, where the parameters are all of it)."""
+        return Gaussians(**self._whole, antialiased=self.loaded.antialiased, extra=self._extra)
+
+    @property
+    def leaves(self) -> dict[str, Any]:
+        """What `render` takes beside `gaussians` so that gradients reach the parameters."""
+        if self.rows is None:
+            return {}
+        return {"leaves": Gaussians(**{name: self.params[name] for name in TRAINABLE}), "rows": self.rows}
+
+    @property
+    def editable(self) -> Tensor:
+        """[N] bool: which of the scene's Gaussians may change."""
+        if self.rows is None:
+            return torch.ones(len(self), dtype=torch.bool, device=self.origin.device)
+        return self.rows.index >= 0
 
     def set_progress(self, progress: float) -> None:
         """Decay the rate of the means: exp((1 − τ) ln a + τ ln b), τ = progress in [0, 1]."""
         start, end = self.rates.means * self.extent, self.rates.means_final * self.extent
         rate = math.exp((1 - progress) * math.log(start) + progress * math.log(end)) if start > 0 else 0.0
         self.optimizers["means"].param_groups[0]["lr"] = rate
-
-    def mask_gradients(self) -> None:
-        """Zero the gradients of the Gaussians that must not change (all six tensors, rotations too)."""
-        if self.all_editable:
-            return
-        keep = self.params["editable"]
-        for name in self.optimizers:
-            gradient = self.params[name].grad
-            if gradient is not None:
-                gradient.mul_(keep.reshape(-1, *[1] * (gradient.dim() - 1)))
 
     def clear_gradients(self) -> None:
         """Forget the gradients."""
@@ -146,6 +178,7 @@ class TrainableScene:
         self.clear_gradients()
         if self.colour_range is not None:
             self.params["sh0"].clamp_(*self.colour_range)
+        self._put_rows()
 
     def state_dict(self) -> dict[str, Any]:
         """Parameters, sidecars and Adam's moments, as they are (not copied)."""
@@ -169,6 +202,7 @@ class TrainableScene:
             optimizer.state[self.params[name]] = {
                 key: value if key == "step" else value.to(device) for key, value in moments.items()
             }
+        self.arrange()
 
 
 def colour_range(sh0: Tensor) -> tuple[float, float]:

@@ -33,12 +33,16 @@ from gs_ssd.render.simd import (
     lane_rows,
     lane_sums,
     load,
+    load3,
+    load_quads,
     lowest_bit,
     minimum,
     prefetch,
     select,
     splat,
     store,
+    store_columns,
+    store_quads,
 )
 from gs_ssd.render.threads import GRAIN, parallel
 from gs_ssd.render.tiles import (
@@ -72,7 +76,7 @@ _NEVER = 3e38
 
 @entry_point
 def forward(
-    team, records, ids, visible, candidates, depths, editable, background,
+    team, records, ids, visible, candidates, depths, targets, background,
     slots, spans, firsts, entries, transmittance, stops, ends, color, alpha,
 ):  # fmt: skip
     """Composite one view of D colours into color [H, W, D] and alpha [H, W, 1].
@@ -82,14 +86,14 @@ def forward(
     the entries that a backward pass has to visit.
     """
     tiles_x = -(-color.shape[1] // TILE)
-    build(team, tiles_x, records, ids, visible, candidates, depths, editable, slots, spans, firsts, entries)
+    build(team, tiles_x, records, ids, visible, candidates, depths, targets, slots, spans, firsts, entries)
     parallel(team, _forward_tiles, len(firsts) - 1, max(tiles_x // 4, 1), (tiles_x, records, slots, firsts,
              entries, background, transmittance, stops, ends, color, alpha))  # fmt: skip
 
 
 @entry_point
 def backward(
-    team, records, ids, visible, conics, editable, background,
+    team, records, ids, visible, conics, targets, background,
     slots, spans, firsts, entries, transmittance, stops, ends, grad_color, grad_alpha, grad_rows, grad_means2d,
 ):  # fmt: skip
     """Write the gradients of the rows (as `projection` describes them) and those with respect to means2d."""
@@ -97,7 +101,7 @@ def backward(
     sums = aligned(firsts[-1] * LANES, records)
     parallel(team, _backward_tiles, len(firsts) - 1, max(tiles_x // 4, 1), (tiles_x, records, firsts, entries,
              background, transmittance, stops, ends, grad_color, grad_alpha, sums))  # fmt: skip
-    parallel(team, _gather, len(grad_means2d) // 2, GRAIN, (ids, visible, conics, editable, slots, spans, sums,
+    parallel(team, _gather, len(grad_means2d) // 2, GRAIN, (ids, visible, conics, targets, slots, spans, sums,
              grad_rows, grad_means2d))  # fmt: skip
 
 
@@ -124,6 +128,63 @@ def _pixel_centers(like):
         store(x, block * LANES, lane_columns(like) + (block % 4 * BLOCK + 0.5))
         store(y, block * LANES, lane_rows(like) + (block // 4 * BLOCK + 0.5))
     return x, y
+
+
+@inlined
+def _row(y):
+    """Where the pixels of a tile's row begin: four at a time, 16 apart."""
+    return y // BLOCK * BLOCK * LANES + y % BLOCK * BLOCK
+
+
+@inlined
+def _show(x0, y0, T, planes, background, color, alpha):
+    """Write the pixels of a tile. One that is whole is written row by row."""
+    height, width, channels = color.shape
+    rows, columns = min(TILE, height - y0), min(TILE, width - x0)
+    if channels == 3 and rows == TILE and columns == TILE:
+        for y in range(TILE):
+            at, pixel = _row(y), (y0 + y) * width + x0
+            left = load_quads(T, at)
+            red = load_quads(planes[0], at) + left * background[0]
+            green = load_quads(planes[1], at) + left * background[1]
+            blue = load_quads(planes[2], at) + left * background[2]
+            store_columns(color.reshape(-1), 3 * pixel, (red, green, blue))
+            store(alpha.reshape(-1), pixel, 1.0 - left)
+        return
+    for y in range(rows):
+        for x in range(columns):
+            at = _row(y) + x // BLOCK * LANES + x % BLOCK
+            for k in range(channels):
+                color[y0 + y, x0 + x, k] = planes[k][at] + T[at] * background[k]
+            alpha[y0 + y, x0 + x, 0] = 1 - T[at]
+
+
+@inlined
+def _take(x0, y0, T, v, background, grad_color, grad_alpha, suffix):
+    """Read ∂L/∂C of a tile's pixels into v [4, 256], and what lies behind all Gaussians into `suffix`: `_show` back."""
+    height, width, channels = grad_color.shape
+    rows, columns = min(TILE, height - y0), min(TILE, width - x0)
+    if channels == 3 and rows == TILE and columns == TILE:
+        for y in range(TILE):
+            at, pixel = _row(y), (y0 + y) * width + x0
+            red, green, blue = load3(grad_color.reshape(-1), 3 * pixel)
+            behind = red * background[0] - load(grad_alpha.reshape(-1), pixel)
+            behind = behind + green * background[1] + blue * background[2]
+            store_quads(v[0], at, red)
+            store_quads(v[1], at, green)
+            store_quads(v[2], at, blue)
+            store_quads(suffix, at, load_quads(T, at) * behind)
+        return
+    v[:] = 0
+    suffix[:] = 0
+    for y in range(rows):
+        for x in range(columns):
+            at = _row(y) + x // BLOCK * LANES + x % BLOCK
+            behind = -grad_alpha[y0 + y, x0 + x, 0]
+            for k in range(channels):
+                v[k, at] = grad_color[y0 + y, x0 + x, k]
+                behind += background[k] * v[k, at]
+            suffix[at] = T[at] * behind
 
 
 @kernel
@@ -205,16 +266,7 @@ def _forward_tiles(
         transmittance[tile * _PIXELS : (tile + 1) * _PIXELS] = T
         stops[tile * _PIXELS : (tile + 1) * _PIXELS] = stop_at
 
-        accumulated = (c0, c1, c2, c3)
-        for k in range(channels):
-            plane = accumulated[k]
-            for y in range(min(TILE, height - y0)):
-                for x in range(min(TILE, width - x0)):
-                    at = (y // 4 * 4 + x // 4) * LANES + y % 4 * 4 + x % 4
-                    color[y0 + y, x0 + x, k] = plane[at] + T[at] * background[k]
-        for y in range(min(TILE, height - y0)):
-            for x in range(min(TILE, width - x0)):
-                alpha[y0 + y, x0 + x, 0] = 1 - T[(y // 4 * 4 + x // 4) * LANES + y % 4 * 4 + x % 4]
+        _show(x0, y0, T, (c0, c1, c2, c3), background, color, alpha)
 
 
 @kernel
@@ -239,16 +291,7 @@ def _backward_tiles(
         origin[0], origin[1] = x0, y0
         stop_at = stops[tile * _PIXELS : (tile + 1) * _PIXELS]
         T[:] = transmittance[tile * _PIXELS : (tile + 1) * _PIXELS]
-        v[:] = 0
-        suffix[:] = 0
-        for y in range(min(TILE, height - y0)):
-            for x in range(min(TILE, width - x0)):
-                at = (y // 4 * 4 + x // 4) * LANES + y % 4 * 4 + x % 4
-                behind = -grad_alpha[y0 + y, x0 + x, 0]
-                for k in range(channels):
-                    v[k, at] = grad_color[y0 + y, x0 + x, k]
-                    behind += background[k] * v[k, at]
-                suffix[at] = T[at] * behind
+        _take(x0, y0, T, v, background, grad_color, grad_alpha, suffix)
 
         for entry in range(end - 1, begin - 1, -1):
             touched = np.int64(entries[entry * ENTRY + BLOCKS])
@@ -299,7 +342,7 @@ def _backward_tiles(
 
 
 @kernel
-def _gather(start, stop, ids, visible, conics, editable, slots, spans, sums, grad_rows, grad_means2d):
+def _gather(start, stop, ids, visible, conics, targets, slots, spans, sums, grad_rows, grad_means2d):
     """Add up the slots of the rows of one chunk, and write the gradients with respect to means2d."""
     grad_means2d[2 * start : 2 * stop] = 0
     last = start + visible[start // GRAIN]
@@ -308,7 +351,7 @@ def _gather(start, stop, ids, visible, conics, editable, slots, spans, sums, gra
         if spans[2 * ahead] < spans[2 * ahead + 1]:  # a tile's sums are together: a cache miss per Gaussian
             prefetch(sums, slots[SLOT_FIELDS * spans[2 * ahead]] * LANES)
         g = ids[row]
-        if len(editable) and not editable[g]:
+        if len(targets) and targets[g] < 0:
             continue
         total = splat(sums, 0.0)
         for slot in range(spans[2 * row], spans[2 * row + 1]):

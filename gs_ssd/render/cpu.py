@@ -6,6 +6,7 @@ does not notice. So every array is allocated here, and a kernel returns nothing 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from gs_ssd.render import composite, projection, tiles
 from gs_ssd.render.threads import GRAIN, run
 
 _MANY = 2048  # Gaussians whose projection is worth handing over
-_NOTHING = np.empty(0, np.bool_)
+_NOWHERE = np.empty(0, np.int32)
 
 
 @dataclass
@@ -29,14 +30,14 @@ class _Camera:
         matrices: [7, 4] float64, the world-to-camera matrix and the intrinsics.
         limits: width, height, near, far, eps2d.
         options: antialiased, degree of the harmonics (-1: plain colours), channel that shows the depth (-1: none).
-        editable: [N] bool, empty for all.
+        targets: [N] int32, in which row a Gaussian's gradient stands (-1: it wants none), empty for all in order.
         ids, visible, candidates, pairs: filled by `projection.project`.
     """
 
     matrices: np.ndarray
     limits: tuple[float, float, float, float, float]
     options: tuple[int, int, int]
-    editable: np.ndarray
+    targets: np.ndarray
     ids: np.ndarray
     visible: np.ndarray
     candidates: np.ndarray
@@ -45,13 +46,12 @@ class _Camera:
 
 def _arrays(*tensors):
     """Flat numpy views."""
-    return [tensor.numpy(force=True).reshape(-1) for tensor in tensors]
+    return [tensor.detach().numpy().reshape(-1) for tensor in tensors]
 
 
 def _by_view(*tensors):
     """Flat numpy views of every view's part."""
-    arrays = [tensor.numpy(force=True) for tensor in tensors]
-    return [[array[c].reshape(-1) for array in arrays] for c in range(len(tensors[0]))]
+    return list(zip(*[tensor.detach().numpy().reshape(len(tensor), -1) for tensor in tensors]))
 
 
 def _run(kernel, count, *args):
@@ -65,25 +65,27 @@ class _Project(torch.autograd.Function):
     The colours are the columns COLOR ... of the records. The gradient of `records` has no other meaning than that
     which `_Composite` gives it (see `projection`); in these columns it is that of the colours.
 
-    base [N, 3] and rest [N, 3 (K - 1)] hold the harmonic coefficients, or base the plain colours [N, D] or [C, N, D].
+    base [N, 1, 3] and rest [N, K - 1, 3] hold the harmonic coefficients, or base the plain colours [N, D] or
+    [C, N, D]. `whole` holds the six tensors of all Gaussians where those with gradients are leaves of them.
     """
 
     @staticmethod
-    def forward(ctx, means, quats, scales, opacities, base, rest, cameras):
-        C, N, antialiased = len(cameras), len(means), cameras[0].options[0]
+    def forward(ctx, means, quats, scales, opacities, base, rest, whole, cameras):
+        values = whole or (means, quats, scales, opacities, base, rest)
+        C, N, antialiased = len(cameras), len(values[0]), cameras[0].options[0]
         means2d, depths, conics = means.new_empty(C, N, 2), means.new_empty(C, N), means.new_empty(C, N, 3)
         records = means.new_empty(C, N + 1, tiles.RECORD)  # the kernel may write one past the last
         radii = torch.empty(C, N, 2, dtype=torch.int32)
         compensations = means.new_empty(C, N if antialiased else 0)
-        gaussians = _arrays(means, quats, scales, opacities)
+        gaussians = _arrays(*values[:4])
         by_view = _by_view(radii, means2d, depths, conics, compensations, records)
         for c, (camera, outputs) in enumerate(zip(cameras, by_view)):
             camera.pairs = _run(
                 projection.project, N, camera.matrices, camera.limits, camera.options, *gaussians,
-                *_colors(base, rest, c), *outputs, camera.ids, camera.visible, camera.candidates,
+                *_colors(*values[4:], c, camera), *outputs, camera.ids, camera.visible, camera.candidates,
             )  # fmt: skip
         ctx.save_for_backward(means, quats, scales, opacities, base, rest, conics)
-        ctx.cameras = cameras
+        ctx.whole, ctx.cameras = whole, cameras
         ctx.mark_non_differentiable(radii, compensations)
         ctx.set_materialize_grads(False)
         return means2d, depths, conics, records, radii, compensations
@@ -91,33 +93,41 @@ class _Project(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_means2d, grad_depths, grad_conics, grad_records, *_):
-        means, quats, scales, opacities, base, rest, conics = ctx.saved_tensors
+        *leaves, conics = ctx.saved_tensors
+        means, quats, scales, opacities, base, rest = values = ctx.whole or leaves
         C, N = len(ctx.cameras), len(means)
         if grad_means2d is None:
             grad_means2d = means.new_zeros(C, N, 2)
         if grad_records is None:
             grad_records = means.new_zeros(C, N + 1, tiles.RECORD)
-        grads = [torch.empty_like(x) for x in (means, quats, scales, opacities)]
-        grad_base = torch.zeros_like(base) if base.dim() == 3 else torch.empty_like(base)
-        grad_rest = torch.empty_like(rest)
+        # The kernel clears what it writes first, but where the leaves are some of many it goes through the many.
+        some = ctx.whole is not None
+        grads = [torch.zeros_like(x) if some else torch.empty_like(x) for x in leaves]
+        if _is_by_view(base, ctx.cameras[0]):
+            grads[4].zero_()
         *gaussians, opacity = _arrays(means, quats, scales, opacities)
-        flat_grads = _arrays(*grads)
+        flat_grads = _arrays(*grads[:4])
         dense = [means.new_empty(C, 0) if x is None else x for x in (grad_depths, grad_conics)]
         by_view = _by_view(conics, grad_records, grad_means2d, *dense)
         for c, (camera, (conic, *grad_outputs)) in enumerate(zip(ctx.cameras, by_view)):
-            grad_colors = _colors(grad_base, grad_rest, c)
+            grad_colors = _colors(*grads[4:], c, camera)
             _run(
                 projection.project_adjoint, N, camera.matrices, camera.limits, camera.options, *gaussians,
-                *_colors(base, rest, c), conic, camera.ids, camera.visible, camera.editable,
-                *grad_outputs, *flat_grads, *grad_colors[:2], opacity, c > 0,
+                *_colors(*values[4:], c, camera), conic, camera.ids, camera.visible, camera.targets,
+                *grad_outputs, *flat_grads, *grad_colors[:2], opacity, some or c > 0,
             )  # fmt: skip
-        return *grads, grad_base, grad_rest, None
+        return *grads, None, None
 
 
-def _colors(base: Tensor, rest: Tensor, view: int):
+def _is_by_view(base: Tensor, camera: _Camera) -> bool:
+    """Whether these are plain colours, others in every view."""
+    return base.dim() == 3 and camera.options[1] < 0
+
+
+def _colors(base: Tensor, rest: Tensor, view: int, camera: _Camera):
     """Flat coefficients or colours of one view, and how far apart those of two Gaussians are."""
-    base = base[view] if base.dim() == 3 else base
-    return *_arrays(base, rest), (base.shape[-1], rest.shape[-1])
+    base = base[view] if _is_by_view(base, camera) else base
+    return *_arrays(base, rest), (math.prod(base.shape[1:]), math.prod(rest.shape[1:]))
 
 
 class _Composite(torch.autograd.Function):
@@ -136,7 +146,7 @@ class _Composite(torch.autograd.Function):
         )
         for camera, (record, depth, background), state, *images in by_view:
             run(
-                composite.forward, record, camera.ids, camera.visible, camera.candidates, depth, camera.editable,
+                composite.forward, record, camera.ids, camera.visible, camera.candidates, depth, camera.targets,
                 background, *state, *images,
             )  # fmt: skip
         ctx.save_for_backward(records, conics, backgrounds, alpha)
@@ -154,7 +164,7 @@ class _Composite(torch.autograd.Function):
         by_view = zip(ctx.cameras, arrays, ctx.states, grad_color.numpy(), grad_alpha.numpy())
         for camera, (record, conic, background, *grads), state, *grad_images in by_view:
             run(
-                composite.backward, record, camera.ids, camera.visible, conic, camera.editable, background, *state,
+                composite.backward, record, camera.ids, camera.visible, conic, camera.targets, background, *state,
                 *grad_images, *grads,
             )  # fmt: skip
         grad_backgrounds = (grad_color * (1 - alpha)).sum((1, 2)) if ctx.needs_input_grad[2] else None
@@ -178,7 +188,7 @@ def _state(camera: _Camera, like: Tensor, width: int, height: int):
     )
 
 
-def _camera(viewmat, K, limits, options, editable, count) -> _Camera:
+def _camera(viewmat, K, limits, options, targets, count) -> _Camera:
     matrices = np.zeros((7, 4))
     matrices[:4], matrices[4:, :3] = viewmat, K
     chunks = -(-count // GRAIN)
@@ -187,12 +197,12 @@ def _camera(viewmat, K, limits, options, editable, count) -> _Camera:
         np.empty(chunks, np.int64),
         np.empty(chunks, np.int64),
     )
-    return _Camera(matrices, limits, options, editable, ids, visible, candidates)
+    return _Camera(matrices, limits, options, targets, ids, visible, candidates)
 
 
 def rasterization(
     means, quats, scales, opacities, colors, viewmats, Ks, width, height, *,
-    near_plane, far_plane, eps2d, sh_degree, backgrounds, render_mode, rasterize_mode, editable,
+    near_plane, far_plane, eps2d, sh_degree, backgrounds, render_mode, rasterize_mode, leaves, rows,
 ):  # fmt: skip
     """See `gs_ssd.render.rasterization`, which has checked the arguments. `colors` may be a pair (sh0, shN)."""
     C, N = len(viewmats), len(means)
@@ -207,16 +217,21 @@ def rasterization(
     gaussians = [x.contiguous() for x in (means, quats, scales, opacities)]
     viewmats, Ks = viewmats.numpy(force=True), Ks.numpy(force=True)
     limits = (float(width), float(height), float(near_plane), float(far_plane), float(eps2d))
-    chosen = _NOTHING if editable is None else editable.contiguous().numpy()
+    targets = _NOWHERE if rows is None else rows.index.contiguous().numpy()
+    own, own_passes = gaussians, passes
+    if leaves is not None:
+        own = [x.contiguous() for x in leaves[:4]]
+        own_passes = _passes(leaves[4], sh_degree, render_mode, leaves[0])
 
     images, first, start = [], None, 0
-    for base, rest, depth_channel, channels in passes:
+    for (base, rest, depth_channel, channels), (own_base, own_rest, _, _) in zip(passes, own_passes):
         background = backgrounds[:, start : start + channels].contiguous() if len(passes) > 1 else backgrounds
         start += channels
         degree = sh_degree if sh_degree is not None and base.shape[-1] else -1
         options = (int(rasterize_mode == "antialiased"), degree, depth_channel)
-        cameras = [_camera(*matrices, limits, options, chosen, N) for matrices in zip(viewmats, Ks)]
-        projected = _Project.apply(*gaussians, base, rest, cameras)
+        cameras = [_camera(*matrices, limits, options, targets, N) for matrices in zip(viewmats, Ks)]
+        whole = None if leaves is None else (*gaussians, base, rest)
+        projected = _Project.apply(*own, own_base, own_rest, whole, cameras)
         first = first or projected
         image, alphas = _Composite.apply(
             projected[3],
@@ -256,7 +271,7 @@ def _passes(colors, sh_degree, render_mode, means):
     depth = int(render_mode != "RGB")
     if sh_degree is not None:
         sh0, shN = colors if isinstance(colors, tuple) else (colors[:, :1], colors[:, 1:])
-        base, rest = sh0.flatten(1).contiguous(), shN.flatten(1).contiguous()
+        base, rest = sh0.contiguous(), shN.contiguous()
         return [(base, rest, 3 if depth else -1, 3 + depth)]
     parts = list(colors.split(tiles.CHANNELS, -1)) if colors.shape[-1] > tiles.CHANNELS else [colors]
     passes = [(part.contiguous(), nothing, -1, part.shape[-1]) for part in parts]

@@ -136,8 +136,13 @@ def shade(degree, means, base, rest, strides, position, lanes, Y):
 
 
 @inlined
-def shade_adjoint(degree, means, base, rest, strides, position, lanes, grad, grad_base, grad_rest, Y, p, add):
-    """Write (or `add`) the gradients with respect to the coefficients; return that with respect to the means."""
+def shade_adjoint(
+    degree, means, base, rest, strides, position, lanes, into, grad, grad_base, grad_rest, Y, p, add
+):  # fmt: skip
+    """Write (or `add`) the gradients with respect to the coefficients of `lanes` to rows `into`.
+
+    Returns the gradient with respect to the means.
+    """
     bases = (degree + 1) ** 2
     zero = splat(means, 0.0)
     x = y = z = inverse = zero
@@ -152,13 +157,13 @@ def shade_adjoint(degree, means, base, rest, strides, position, lanes, grad, gra
     for k in range(bases):
         basis = select(seen, load(Y, k * LANES), zero)
         if k == 0:
-            scatter_sum(grad_base, lanes, strides[0], 0, basis * gr, add)
-            scatter_sum(grad_base, lanes, strides[0], 1, basis * gg, add)
-            scatter_sum(grad_base, lanes, strides[0], 2, basis * gb, add)
+            scatter_sum(grad_base, into, strides[0], 0, basis * gr, add)
+            scatter_sum(grad_base, into, strides[0], 1, basis * gg, add)
+            scatter_sum(grad_base, into, strides[0], 2, basis * gb, add)
         else:
-            scatter_sum(grad_rest, lanes, strides[1], 3 * k - 3, basis * gr, add)
-            scatter_sum(grad_rest, lanes, strides[1], 3 * k - 2, basis * gg, add)
-            scatter_sum(grad_rest, lanes, strides[1], 3 * k - 1, basis * gb, add)
+            scatter_sum(grad_rest, into, strides[1], 3 * k - 3, basis * gr, add)
+            scatter_sum(grad_rest, into, strides[1], 3 * k - 2, basis * gg, add)
+            scatter_sum(grad_rest, into, strides[1], 3 * k - 1, basis * gb, add)
     gmx = gmy = gmz = zero
     if degree >= 1:
         for k in range(bases):

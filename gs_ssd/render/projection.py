@@ -309,16 +309,17 @@ def _paint(start, stop, camera, options, means, base, rest, strides, depths, rec
 
 @entry_point
 def project_adjoint(
-    team, camera, limits, options, means, quats, scales, base, rest, strides, conics, ids, visible, editable,
+    team, camera, limits, options, means, quats, scales, base, rest, strides, conics, ids, visible, targets,
     grad_rows, grad_means2d, grad_depths, grad_conics,
     grad_means, grad_quats, grad_scales, grad_opacities, grad_base, grad_rest, opacities, add,
 ):  # fmt: skip
-    """Write the gradients of the Gaussians in view (zeros for the others), or `add` them to those of other views.
+    """Write the gradients of the Gaussians in view (zeros for the others), or `add` them to what is there.
 
-    `editable` [N], if not empty, tells which Gaussians want a gradient; grad_depths and grad_conics may be empty.
+    `targets` [N], if not empty, tells in which row of the six gradients that of a Gaussian stands, -1: in none; they
+    must be there to `add` to. grad_depths and grad_conics may be empty.
     """
     parallel(team, _project_adjoint, len(means) // 3, GRAIN, (camera, limits, options, means, quats, scales, base,
-             rest, strides, conics, ids, visible, editable, grad_rows, grad_means2d, grad_depths, grad_conics,
+             rest, strides, conics, ids, visible, targets, grad_rows, grad_means2d, grad_depths, grad_conics,
              grad_means, grad_quats, grad_scales, grad_opacities, grad_base, grad_rest, opacities, add))  # fmt: skip
 
 
@@ -335,12 +336,12 @@ def _clear(array, stride, start, stop):
 
 
 @inlined
-def _rows_with_gradient(start, stop, ids, editable, grad_rows, grad_means2d, everything, chosen):
+def _rows_with_gradient(start, stop, ids, targets, grad_rows, grad_means2d, everything, chosen):
     """Collect the rows of [start, stop) whose gradient is wanted, and not zero; return their number."""
     count = 0
     for row in range(start, stop):
         g = ids[row]
-        if len(editable) and not editable[g]:
+        if len(targets) and targets[g] < 0:
             continue
         moments = load(grad_rows, RECORD * row)
         some = lane_bits(~((moments <= 0.0) & (moments >= 0.0))) != 0
@@ -352,7 +353,7 @@ def _rows_with_gradient(start, stop, ids, editable, grad_rows, grad_means2d, eve
 
 @kernel
 def _project_adjoint(
-    start, stop, camera, limits, options, means, quats, scales, base, rest, strides, conics, ids, visible, editable,
+    start, stop, camera, limits, options, means, quats, scales, base, rest, strides, conics, ids, visible, targets,
     grad_rows, grad_means2d, grad_depths, grad_conics,
     grad_means, grad_quats, grad_scales, grad_opacities, grad_base, grad_rest, opacities, add,
 ):  # fmt: skip
@@ -367,7 +368,7 @@ def _project_adjoint(
         _clear(grad_rest, strides[1], start, stop)
     chosen = np.empty(GRAIN, np.int64)
     everything = len(grad_depths) > 0 or len(grad_conics) > 0
-    count = _rows_with_gradient(start, start + visible[start // GRAIN], ids, editable, grad_rows, grad_means2d,
+    count = _rows_with_gradient(start, start + visible[start // GRAIN], ids, targets, grad_rows, grad_means2d,
                                 everything, chosen)  # fmt: skip
     view = _view(camera[:4], camera[4:], width, height, means)
     rows_of_R, _, (fx, fy, _, _), bounds = view
@@ -375,17 +376,18 @@ def _project_adjoint(
     position = camera_position(camera)
     zero = splat(means, 0.0)
     Y, p = basis_buffer(means), basis_buffer(means)
-    rows, lanes = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    rows, lanes, into = np.empty(LANES, np.int64), np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     for i in range(0, count, LANES):
         for lane in range(LANES):
             rows[lane] = chosen[min(i + lane, count - 1)]
             lanes[lane] = ids[rows[lane]]
+            into[lane] = targets[lanes[lane]] if len(targets) else lanes[lane]
         total = load_rows(grad_rows, rows)
         m, s = _gather3(means, lanes), _gather3(scales, lanes)
         unit, inverse_norm = _unit(_gather4(quats, lanes))
         qa, qb, qc = _gather3(conics, lanes)
         _, iz, d, k, az, px, py, _, sharp, det = _ewa(view, m, unit, s, eps2d)
-        scatter_sum(grad_opacities, lanes, 1, 0, -(total[0] / gather(opacities, lanes, 1, 0)), add)
+        scatter_sum(grad_opacities, into, 1, 0, -(total[0] / gather(opacities, lanes, 1, 0)), add)
 
         # Q = Σ'⁻¹:  ∂L/∂Σ' = -Q (∂L/∂Q) Q, the off-diagonal gradient being shared by two entries
         ga, gb, gc = total[3] * 0.5, total[4], total[5] * 0.5
@@ -430,21 +432,21 @@ def _project_adjoint(
         v = (_transform(world, columns[0]), _transform(world, columns[1]), _transform(world, columns[2]))
         gq = _quaternion_gradient(unit, v)
         along = gq[0] * unit[0] + gq[1] * unit[1] + gq[2] * unit[2] + gq[3] * unit[3]
-        scatter_sum(grad_quats, lanes, 4, 0, (gq[0] - along * unit[0]) * inverse_norm, add)
-        scatter_sum(grad_quats, lanes, 4, 1, (gq[1] - along * unit[1]) * inverse_norm, add)
-        scatter_sum(grad_quats, lanes, 4, 2, (gq[2] - along * unit[2]) * inverse_norm, add)
-        scatter_sum(grad_quats, lanes, 4, 3, (gq[3] - along * unit[3]) * inverse_norm, add)
-        _scatter_sum3(grad_scales, lanes, _product(_scaled(2.0, s), gs), add)
+        scatter_sum(grad_quats, into, 4, 0, (gq[0] - along * unit[0]) * inverse_norm, add)
+        scatter_sum(grad_quats, into, 4, 1, (gq[1] - along * unit[1]) * inverse_norm, add)
+        scatter_sum(grad_quats, into, 4, 2, (gq[2] - along * unit[2]) * inverse_norm, add)
+        scatter_sum(grad_quats, into, 4, 3, (gq[3] - along * unit[3]) * inverse_norm, add)
+        _scatter_sum3(grad_scales, into, _product(_scaled(2.0, s), gs), add)
 
         if degree >= 0:
             color = (total[COLOR], total[COLOR + 1], total[COLOR + 2])
-            gm = _sum(gm, shade_adjoint(degree, means, base, rest, strides, position, lanes, color,
-                                        grad_base, grad_rest, Y, p, add))  # fmt: skip
+            gm = _sum(gm, shade_adjoint(degree, means, base, rest, strides, position, lanes, into,
+                                        color, grad_base, grad_rest, Y, p, add))  # fmt: skip
         else:
             for channel in range(min(strides[0], CHANNELS)):
                 value = gather(grad_rows, rows, RECORD, COLOR + channel)
-                scatter_sum(grad_base, lanes, strides[0], channel, value, add)
-        _scatter_sum3(grad_means, lanes, gm, add)
+                scatter_sum(grad_base, into, strides[0], channel, value, add)
+        _scatter_sum3(grad_means, into, gm, add)
 
 
 @inlined

@@ -7,9 +7,12 @@ from torch import Tensor
 
 from gs_ssd.render import cpu
 from gs_ssd.render.harmonics import MAX_DEGREE
+from gs_ssd.scene.gaussians import Rows
 
 RASTERIZE_MODES = ("classic", "antialiased")
 RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
+# means, quats, scales, opacities, and the pair of first and other harmonic coefficients, as `rasterization` takes them
+Leaves = tuple[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]
 
 
 def rasterization(
@@ -30,7 +33,8 @@ def rasterization(
     backgrounds: Tensor | None = None,
     render_mode: str = "RGB",
     rasterize_mode: str = "classic",
-    editable: Tensor | None = None,
+    leaves: Leaves | None = None,
+    rows: Rows | None = None,
 ) -> tuple[Tensor, Tensor, dict]:
     """Render N Gaussians into C views, as `gsplat.rasterization` 1.5.3 does.
 
@@ -46,8 +50,9 @@ def rasterization(
         render_mode: colour, accumulated ("D") or expected ("ED") depth, or both, depth last.
         rasterize_mode: "classic", or "antialiased": opacities are reduced by as much as the blur `eps2d` makes the
             projected Gaussians larger, sqrt(det Σ'₀ / det Σ'). Scenes trained so ("mip") look right only so.
-        editable: [N] bool, which Gaussians get gradients; the others' are zero, and cost no time. None for all.
-            On CUDA it does nothing: there every Gaussian gets its gradient.
+        leaves, rows: the Gaussians that get gradients, M of the N, in tensors of their own, and which those are. On the
+            CPU the leaves must hold the values that the N have in these rows, and the others' gradients cost no time.
+            None: all get them.
 
     Returns:
         Images [C, H, W, D'], alphas [C, H, W, 1], and `info` with the projected Gaussians. `info["means2d"]`
@@ -69,8 +74,10 @@ def rasterization(
     if rasterize_mode not in RASTERIZE_MODES:
         raise ValueError(f"rasterize_mode is {rasterize_mode!r}, known: {', '.join(RASTERIZE_MODES)}")
     _check_colors(colors, N, C, sh_degree)
-    if editable is not None and (tuple(editable.shape) != (N,) or editable.dtype != torch.bool):
-        raise ValueError(f"editable is {editable.dtype} {tuple(editable.shape)}, expected torch.bool ({N},)")
+    if (leaves is None) != (rows is None):
+        raise ValueError("leaves need rows, and rows leaves")
+    if leaves is not None:
+        _check_leaves(leaves, rows, N, colors, sh_degree)
 
     options = {
         "near_plane": near_plane, "far_plane": far_plane, "eps2d": eps2d, "sh_degree": sh_degree,
@@ -80,9 +87,35 @@ def rasterization(
     if means.is_cuda:
         from gs_ssd.render import cuda  # a machine without CUDA need not load gsplat
 
+        if leaves is not None:
+            *arguments, colors = _with_leaves((*arguments, colors), leaves, rows)
         colors = torch.cat(colors, dim=1) if isinstance(colors, tuple) else colors
         return cuda.rasterization(*arguments, colors, viewmats, Ks, width, height, **options)
-    return cpu.rasterization(*arguments, colors, viewmats, Ks, width, height, **options, editable=editable)
+    return cpu.rasterization(
+        *arguments, colors, viewmats, Ks, width, height, **options, leaves=leaves, rows=rows
+    )
+
+
+def _with_leaves(whole: Leaves, leaves: Leaves, rows: Rows) -> Leaves:
+    """The whole scene with its leaves in it, as a graph that ends in them."""
+    if isinstance(whole, tuple):
+        return tuple(_with_leaves(part, leaf, rows) for part, leaf in zip(whole, leaves))
+    return whole.detach().index_copy(0, rows.places, leaves)
+
+
+def _check_leaves(leaves: Leaves, rows: Rows, N: int, colors, sh_degree: int | None) -> None:
+    M = len(rows.places)
+    if rows.index.dtype != torch.int32 or tuple(rows.index.shape) != (N,):
+        raise ValueError(
+            f"rows.index is {rows.index.dtype} {tuple(rows.index.shape)}, expected torch.int32 ({N},)"
+        )
+    if sh_degree is None or not isinstance(colors, tuple):
+        raise ValueError("leaves need colors as a pair of harmonic coefficients")
+    means, quats, scales, opacities, pair = leaves
+    shapes = [tuple(value.shape) for value in (means, quats, scales, opacities, *pair)]
+    expected = [(M, 3), (M, 4), (M, 3), (M,), (M, *colors[0].shape[1:]), (M, *colors[1].shape[1:])]
+    if shapes != expected:
+        raise ValueError(f"leaves have shapes {shapes}, expected {expected}")
 
 
 def _check_colors(colors: Tensor | tuple[Tensor, Tensor], N: int, C: int, sh_degree: int | None) -> None:

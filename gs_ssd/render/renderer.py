@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gs_ssd.render.rasterization import rasterization
+from gs_ssd.render.rasterization import Leaves, rasterization
 from gs_ssd.scene.cameras import Cameras
-from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.scene.gaussians import Gaussians, Rows
 
 
 @dataclass
@@ -42,23 +42,21 @@ def render(
     background: Tensor | None = None,
     render_mode: str = "RGB",
     rasterize_mode: str = "classic",
-    editable: Tensor | None = None,
+    leaves: Gaussians | None = None,
+    rows: Rows | None = None,
 ) -> Render:
     """Activate the stored parameters and rasterise them in front of `background` [3] (default black).
 
     `render_mode` is "RGB", "RGB+D" (accumulated depth) or "RGB+ED" (expected depth); `rasterize_mode` is "classic" or
-    "antialiased", and `editable` [N] bool tells which Gaussians want gradients, as for `rasterization`.
+    "antialiased". With `leaves`, gradients flow to them alone: they hold the values of those Gaussians that `rows`
+    names, as for `rasterization`.
     """
     if not render_mode.startswith("RGB"):
         raise ValueError(f"render_mode is {render_mode!r}, expected 'RGB', 'RGB+D' or 'RGB+ED'")
     if background is not None:
         background = background.to(gaussians.means).expand(len(cameras), 3)
     image, alpha, info = rasterization(
-        gaussians.means,
-        gaussians.quats,
-        torch.exp(gaussians.scales),
-        activated_opacities(gaussians.opacities),
-        (gaussians.sh0, gaussians.shN),
+        *_activated(gaussians),
         cameras.viewmats.to(gaussians.means),
         cameras.Ks.to(gaussians.means),
         cameras.width,
@@ -67,8 +65,19 @@ def render(
         backgrounds=background,
         render_mode=render_mode,
         rasterize_mode=rasterize_mode,
-        editable=editable,
+        leaves=None if leaves is None else _activated(leaves),
+        rows=rows,
     )
     if render_mode == "RGB":  # a slice would cost a copy in the backward pass
         return Render(image, alpha, None, info)
     return Render(image[..., :3], alpha, image[..., 3:], info)
+
+
+def _activated(gaussians: Gaussians) -> Leaves:
+    return (
+        gaussians.means,
+        gaussians.quats,
+        torch.exp(gaussians.scales),
+        activated_opacities(gaussians.opacities),
+        (gaussians.sh0, gaussians.shN),
+    )

@@ -292,6 +292,46 @@ def _transpose(builder, vectors):
     return vectors
 
 
+_I128 = [ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(n))) for n in (8, 16)]
+
+
+@intrinsic
+def load_quads(typingctx, array, start):
+    """Four times four: `array[start + 16 k : start + 16 k + 4]` for k = 0 ... 3, one behind the other."""
+    vec = Vec(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        parts = [builder.load(a, align=vec.dtype.bitwidth // 8) for a in _quads(context, builder, sig, args)]
+        halves = [builder.shuffle_vector(parts[k], parts[k + 1], _I128[0]) for k in (0, 2)]
+        return builder.shuffle_vector(*halves, _I128[1])
+
+    return vec(array, start), codegen
+
+
+@intrinsic
+def store_quads(typingctx, array, start, value):
+    """The inverse of `load_quads`."""
+
+    def codegen(context, builder, sig, args):
+        unused = ir.Constant(args[2].type, ir.Undefined)
+        for k, address in enumerate(_quads(context, builder, sig, args)):
+            quad = ir.Constant(ir.VectorType(ir.IntType(32), 4), [4 * k + i for i in range(4)])
+            part = builder.shuffle_vector(args[2], unused, quad)
+            builder.store(part, address, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(array, start, value), codegen
+
+
+def _quads(context, builder, sig, args):
+    array = sig.args[0]
+    data = make_array(array)(context, builder, args[0]).data
+    kind = ir.VectorType(_llvm(Vec(array.dtype)).element, 4).as_pointer()
+    for k in range(4):
+        at = builder.add(args[1], ir.Constant(ir.IntType(64), LANES * k))
+        yield builder.bitcast(builder.gep(data, [at]), kind)
+
+
 @intrinsic
 def append_rows(typingctx, array, ids, row, first, bits, vectors):
     """Append rows of 16 to `array`: for each set bit `lane`, that lane of the 16 vectors, and `first + lane` to `ids`.

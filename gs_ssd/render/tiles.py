@@ -99,30 +99,30 @@ def _tile_range(center, reach, size, valid, zero):
 
 
 @kernel
-def build(team, tiles_x, records, ids, visible, candidates, depths, editable, slots, spans, firsts, entries):
+def build(team, tiles_x, records, ids, visible, candidates, depths, targets, slots, spans, firsts, entries):
     """Fill the lists of a view of `len(firsts) - 1` tiles.
 
     Args:
         records, ids, visible, candidates: from `projection.project`; candidates is where a chunk's slots begin.
-        editable: [N], or empty for all.
+        targets: [N] int32, where a Gaussian's gradient goes, -1: it wants none; or empty for all.
         slots [2 * pairs], spans [2 * rows]: a row's slots are [spans[2 row], spans[2 row + 1]).
         firsts [tiles + 1], entries [3 * pairs].
     """
     chunks = len(visible)
-    parallel(team, _reach, chunks, _CHUNKS, (tiles_x, records, visible, candidates, slots, spans))
-    rows = _rows(visible)
-    order = _depth_order(depths, ids, rows)
     groups = _GROUPS if team else 1
     cursors = np.zeros((groups, len(firsts) - 1), np.int64)
-    # for a single group any order will do, and this one is that of the memory
-    parallel(team, _count, groups, 1, (groups, order if team else rows, slots, spans, cursors))
+    counts = cursors[0, : 0 if team else len(firsts) - 1]  # where there is a single group, its entries are counted here
+    parallel(team, _reach, chunks, _CHUNKS, (tiles_x, records, visible, candidates, slots, spans, counts))
+    order = _depth_order(depths, ids, _rows(visible))
+    if team:
+        parallel(team, _count, groups, 1, (groups, order, slots, spans, cursors))
     entry = 0
     for tile in range(len(firsts) - 1):
         firsts[tile] = entry
         for group in range(groups):
             entry, cursors[group, tile] = entry + cursors[group, tile], entry
     firsts[-1] = entry
-    parallel(team, _deal, groups, 1, (groups, order, ids, editable, slots, spans, cursors, entries))
+    parallel(team, _deal, groups, 1, (groups, order, ids, targets, slots, spans, cursors, entries))
 
 
 @inlined
@@ -131,8 +131,8 @@ def _rows_of(group, groups, order):
 
 
 @kernel
-def _reach(start, stop, tiles_x, records, visible, candidates, slots, spans):
-    """The slots of some chunks: the tiles that a support reaches, and which of their blocks.
+def _reach(start, stop, tiles_x, records, visible, candidates, slots, spans, counts):
+    """The slots of some chunks: the tiles that a support reaches, and which of their blocks; by tile, how many.
 
     Within a strip of rows the ellipse spans the widest chord the strip contains; lanes are the 16 blocks.
     """
@@ -161,6 +161,8 @@ def _reach(start, stop, tiles_x, records, visible, candidates, slots, spans):
                         tile = ty * tiles_x + tx
                         slots[SLOT_FIELDS * slot] = tile
                         slots[SLOT_FIELDS * slot + 1] = blocks
+                        if len(counts):
+                            counts[tile] += 1
                         slot += 1
             spans[2 * row + 1] = slot
 
@@ -226,7 +228,7 @@ def _count(start, stop, groups, order, slots, spans, cursors):
 
 
 @kernel
-def _deal(start, stop, groups, order, ids, editable, slots, spans, cursors, entries):
+def _deal(start, stop, groups, order, ids, targets, slots, spans, cursors, entries):
     """Append the slots of some groups of rows to their tiles' lists, from near to far."""
     last = len(order) - 1
     for group in range(start, stop):
@@ -234,7 +236,7 @@ def _deal(start, stop, groups, order, ids, editable, slots, spans, cursors, entr
             prefetch(spans, 2 * order[min(rank + 2 * _AHEAD, last)])
             prefetch(slots, SLOT_FIELDS * spans[2 * order[min(rank + _AHEAD, last)]])
             row = order[rank]
-            wanted = 0 if len(editable) and not editable[ids[row]] else WANTED
+            wanted = 0 if len(targets) and targets[ids[row]] < 0 else WANTED
             for slot in range(spans[2 * row], spans[2 * row + 1]):
                 tile, blocks = slots[SLOT_FIELDS * slot], slots[SLOT_FIELDS * slot + 1]
                 entry = cursors[group, tile]

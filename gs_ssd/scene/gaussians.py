@@ -15,6 +15,7 @@ rasterize_mode "antialiased") and must be rendered so, and `extra`, what else it
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,23 @@ from gs_ssd.scene.extra import Extra
 
 TENSORS = ("means", "scales", "quats", "opacities", "sh0", "shN")
 SH_C0 = 0.28209479177387814  # Y_00, so that rgb = 0.5 + SH_C0 * sh0
+
+
+class Rows(NamedTuple):
+    """Which M of a scene's N Gaussians have a tensor of their own, in the scene's order.
+
+    places [M] int64: where the rows of that tensor stand in the scene.
+    index [N] int32: the row of each of the scene's Gaussians, -1 where it has none.
+    """
+
+    places: Tensor
+    index: Tensor
+
+    @classmethod
+    def of(cls, chosen: Tensor) -> Rows:
+        """The rows of a mask [N]."""
+        index = torch.where(chosen, chosen.cumsum(0, dtype=torch.int32) - 1, -1)
+        return cls(chosen.nonzero()[:, 0], index.to(torch.int32))
 
 
 @dataclass

@@ -22,7 +22,7 @@ from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
 
 NAME = "checkpoint.safetensors"
-FORMAT = 1
+FORMAT = 2
 # What each kind of edit is, its front door and its class.
 _KINDS = {"scene": ("a scene", "edit", "SceneEdit"), "image": ("a picture", "image", "ImageEdit")}
 _TENSOR = "_tensor"  # {"_tensor": key} stands in the JSON where the tensor was

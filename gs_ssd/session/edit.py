@@ -238,15 +238,14 @@ class SceneEdit(Run):
         """
         if measures is None:
             measures = Measures(**{"seed": self.seed} | under("metrics.", self._calibration(self.prior)))
-        params = self.trainable.params
         return EditResult(
             scene=self.scene,
             prompts=self.prompts,
             before=self.before,
             after=self.gaussians,
             editable=self.editable,
-            editable_after=params["editable"].detach().clone(),
-            origin=params["origin"].detach().clone(),
+            editable_after=self.trainable.editable,
+            origin=self.trainable.origin.clone(),
             reports=list(self.reports),
             num_steps=self.num_steps,
             renderer=self.renderer,

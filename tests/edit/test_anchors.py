@@ -37,7 +37,7 @@ def test_gradient_is_that_of_the_loss(gaussians):
     anchors = Anchors(geometry=5.0, colour=2.0, opacity=3.0, scale=4.0)
     anchors.advance()
     anchors.advance()
-    scene.params["generation"].copy_(torch.arange(len(gaussians)) % 3)
+    scene.params["generation"].copy_(torch.arange(int(editable.sum())) % 3)
     anchors.record(scene)
     moved = {}
     with torch.no_grad():
@@ -50,12 +50,11 @@ def test_gradient_is_that_of_the_loss(gaussians):
     expected = 0
     for name, value in moved.items():
         squared = (value - anchors.values[name]) ** 2 * weights.reshape(-1, *[1] * (value.dim() - 1))
-        expected = expected + anchors.strengths[name] * squared[editable].mean()
+        expected = expected + anchors.strengths[name] * squared.mean()
     expected.backward()
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     for name, value in moved.items():
         torch.testing.assert_close(scene.params[name].grad, value.grad)
-        assert not scene.params[name].grad[~editable].any()
 
 
 def test_degree_zero_scene_has_a_finite_colour_anchor(gaussians):

@@ -67,10 +67,10 @@ def test_gaussians_outside_the_mask_stay_byte_exact_through_densification(gaussi
     scene = TrainableScene(gaussians, editable=editable, extent=2.0)
     densifier = Densifier(every=5, start=5, percent=0.1)
     list(steps(scene, gaussians, num_steps=16, anchors=Anchors(), densifier=densifier))
-    kept = ~scene.params["editable"]
+    kept = ~scene.editable
     assert len(kept) > len(editable) and kept.sum() == (~editable).sum()
     for name, value in gaussians.tensors().items():
-        assert torch.equal(scene.params[name][kept], value[~editable])
+        assert torch.equal(scene.gaussians.tensors()[name][kept], value[~editable])
 
 
 def test_the_prior_gets_no_gradient_and_the_source_stays(gaussians):

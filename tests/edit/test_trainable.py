@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from gs_ssd.edit.anchors import Anchors
 from gs_ssd.edit.trainable import LearningRates, TrainableScene
 from gs_ssd.errors import UserError
+from gs_ssd.render import render
 from gs_ssd.results.change import measure_change
+from gs_ssd.scene import find_frame, orbit
 from gs_ssd.scene.gaussians import SH_C0
 from gs_ssd.scene.masks import Box, Parts, Sphere
 from gs_ssd.scene.parts import PARTS
@@ -29,11 +32,30 @@ def test_a_masked_gaussian_stays_byte_exact(gaussians):
     for _ in range(5):
         for name in scene.optimizers:
             scene.params[name].grad = torch.randn_like(scene.params[name])
-        scene.mask_gradients()
         scene.step()
+    assert torch.equal(scene.editable, editable)
     for name, value in gaussians.tensors().items():
-        assert torch.equal(scene.params[name][~editable], value[~editable])
-        assert not torch.equal(scene.params[name][editable], value[editable])
+        now = scene.gaussians.tensors()[name]
+        assert torch.equal(now[~editable], value[~editable])
+        assert torch.equal(now[editable], scene.params[name])
+        assert (now[editable] != value[editable]).any(dim=-1).all()
+
+
+def test_what_is_not_editable_costs_the_optimiser_nothing(gaussians):
+    """Parameters, gradients, moments and anchors have the editable rows alone; the loaded scene is not copied."""
+    editable = torch.arange(len(gaussians)) % 50 == 0
+    scene, anchors = TrainableScene(gaussians, editable=editable), Anchors(colour=1.0)
+    anchors.record(scene)
+    render(scene.gaussians, orbit(find_frame(gaussians), 1, width=32, height=32), **scene.leaves).rgb.sum().backward()
+    anchors.add_gradients(scene)
+    assert len(scene.gradients()) == len(scene.optimizers)
+    assert all(len(gradient) == editable.sum() for gradient in scene.gradients())
+    scene.step()
+    state = scene.state_dict()
+    tensors = [*state["params"].values(), *anchors.values.values(), anchors.per_gaussian]
+    tensors += [value for moments in state["moments"].values() for value in moments.values() if value.dim()]
+    assert all(len(tensor) == editable.sum() for tensor in tensors)
+    assert scene.loaded is gaussians
 
 
 def test_base_colours_stay_displayable_or_in_the_sources_range(gaussians):

@@ -4,10 +4,13 @@ import pytest
 import torch
 
 from gs_ssd.render import Render, rasterization, render
+from gs_ssd.render.rasterization import _with_leaves
 from gs_ssd.render.renderer import activated_opacities
 from gs_ssd.scene import Cameras
+from gs_ssd.scene.gaussians import Rows
 from tests.render import oracle
 from tests.render.scenes import HEIGHT, WIDTH, gaussians, views, wide_gaussians
+from tests.synthetic import random_gaussians
 
 ALL = ("means", "quats", "scales", "opacities", "colors", "backgrounds")
 
@@ -153,20 +156,46 @@ def test_opacities_have_the_same_bits_for_every_thread_count():
         assert all(torch.equal(runs[0], other) for other in runs[1:]), size
 
 
+def pull(scene, cameras, mode, leaves=None, rows=None):
+    """Pictures of a scene, the gradients of its tensors or of its leaves, and those on the screen."""
+    wanted = (leaves or scene).map(lambda value: value.detach().clone().requires_grad_())
+    some = {} if leaves is None else {"leaves": wanted, "rows": rows}
+    out = render(scene if some else wanted, cameras, rasterize_mode=mode, render_mode="RGB+ED", **some)
+    out.info["means2d"].retain_grad()
+    generator = torch.Generator().manual_seed(7)
+    (out.rgb * torch.randn(out.rgb.shape, generator=generator) + out.depth).sum().backward()
+    return out.rgb.detach(), [value.grad for value in wanted.tensors().values()], out.info["means2d"].grad
+
+
+@pytest.mark.parametrize("mode", ["classic", "antialiased"])
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
-def test_only_editable_gaussians_get_gradients_and_theirs_are_the_same(share):
-    inputs = gaussians(3000, 4, seed=3) | {"backgrounds": torch.rand(2, 3)}
-    editable = torch.rand(3000, generator=torch.Generator().manual_seed(0)) < share
-    everything = run(rasterization, inputs, torch.float32, views(2, 96, 80), (96, 80), sh_degree=1)
-    some = run(
-        rasterization, inputs, torch.float32, views(2, 96, 80), (96, 80), sh_degree=1, editable=editable
+def test_leaves_alone_get_gradients_and_theirs_are_those_of_the_whole(share, mode):
+    scene = random_gaussians(3000, seed=3)
+    chosen = torch.rand(3000, generator=torch.Generator().manual_seed(0)) < share
+    viewmats, Ks = views(2, 96, 80)
+    cameras = Cameras(viewmats, Ks, 96, 80)
+    pictures, gradients, screen = pull(scene, cameras, mode)
+    pictures_some, gradients_some, screen_some = pull(scene, cameras, mode, scene[chosen], Rows.of(chosen))
+    assert torch.equal(pictures_some, pictures)
+    for got, expected in zip(gradients_some, gradients):
+        torch.testing.assert_close(got, expected[chosen], rtol=1e-6, atol=0)  # torch's sigmoid rounds by the place
+    assert torch.equal(screen_some[:, chosen], screen[:, chosen])
+    assert not screen_some[:, ~chosen].any()
+
+
+def test_leaves_on_another_device_are_put_into_the_whole():
+    """What gsplat is given: every row from where it belongs, gradients for the leaves alone."""
+    scene = random_gaussians(20, seed=1)
+    chosen = torch.arange(20) % 3 == 0
+    whole, leaves = (
+        (g.means, g.quats, g.scales, g.opacities, (g.sh0, g.shN)) for g in (scene, scene[chosen])
     )
-    assert torch.equal(some[0], everything[0]) and torch.equal(some[1], everything[1])
-    for name in ALL[:5]:
-        expected = everything[2][name] * editable.view(-1, *[1] * (inputs[name].dim() - 1))
-        assert torch.equal(some[2][name], expected), name
-    assert torch.equal(some[2]["backgrounds"], everything[2]["backgrounds"])
-    assert not some[2]["means2d"][:, ~editable].any()
+    moved = [leaves[0].add(1).requires_grad_(), *leaves[1:]]
+    placed = _with_leaves(whole, tuple(moved), Rows.of(chosen))
+    assert torch.equal(placed[0], torch.where(chosen[:, None], scene.means + 1, scene.means))
+    assert torch.equal(placed[4][1], scene.shN)
+    placed[0].sum().backward()
+    assert torch.equal(moved[0].grad, torch.ones_like(moved[0]))
 
 
 def test_the_first_harmonic_and_the_others_can_come_apart():
@@ -257,7 +286,8 @@ def test_render_activates_the_scene(gaussians):
         ({"render_mode": "rgb"}, "render_mode is 'rgb'"),
         ({"sh_degree": None}, "colors has shape"),
         ({"rasterize_mode": "mip"}, "rasterize_mode is 'mip', known: classic, antialiased"),
-        ({"editable": torch.ones(20)}, "editable is torch.float32"),
+        ({"rows": Rows.of(torch.ones(20, dtype=torch.bool))}, "leaves need rows, and rows leaves"),
+        ({"rows": Rows.of(torch.ones(9) > 0), "leaves": (torch.zeros(9, 3),)}, r"rows.index is torch.int32 \(9,\)"),
         ({"width": 100_000}, "100000 x 8 is too large"),
     ],
 )
