@@ -16,7 +16,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SHORT = ["render.frames=4", "render.size=64", "metrics.views=4", "no_edit_guard=false"]  # results as small as they go
+# Results as small as they go.
+SHORT = ["render.frames=4", "render.size=64", "metrics.views=4", "no_edit_guard=false"]
 
 
 def views_per_second(ranks: int, steps: int, folder: Path) -> float:

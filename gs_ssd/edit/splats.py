@@ -139,7 +139,7 @@ class SplatCanvas:
         out = self.renderer(self.scene.gaussians, placed, **self.scene.leaves)
         if self.densifier is not None:
             out.info["means2d"].retain_grad()
-        self.info = out.info
+            self.info = out.info
         watch.lap("render")
         return Look(cameras, indices, out.rgb)
 
@@ -204,6 +204,7 @@ class SplatCanvas:
         self.scene.step()
         if self.densifier is not None:
             self.densifier.observe(self.info, self.scene, self.ranks)
+            self.info = {}  # it has the size of the scene
             if self.densifier.due(step):
                 self.densifier.densify(self.scene)
                 if self.anchors is not None:

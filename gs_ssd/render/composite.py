@@ -132,7 +132,7 @@ def _pixel_centers(like):
 
 @inlined
 def _row(y):
-    """Where the pixels of a tile's row begin: four at a time, 16 apart."""
+    """Where the pixels of a tile's row y begin in memory: four at a time, 16 apart."""
     return y // BLOCK * BLOCK * LANES + y % BLOCK * BLOCK
 
 
@@ -274,7 +274,7 @@ def _backward_tiles(
     start, stop, tiles_x, records, firsts, entries, background, transmittance, stops, ends, grad_color, grad_alpha,
     sums,
 ):  # fmt: skip
-    height, width, channels = grad_color.shape
+    channels = grad_color.shape[2]
     fourth = channels == CHANNELS
     zero = splat(records, 0.0)
     px, py = _pixel_centers(records)

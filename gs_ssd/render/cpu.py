@@ -94,7 +94,7 @@ class _Project(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_means2d, grad_depths, grad_conics, grad_records, *_):
         *leaves, conics = ctx.saved_tensors
-        means, quats, scales, opacities, base, rest = values = ctx.whole or leaves
+        means, quats, scales, opacities, base, _ = values = ctx.whole or leaves
         C, N = len(ctx.cameras), len(means)
         if grad_means2d is None:
             grad_means2d = means.new_zeros(C, N, 2)

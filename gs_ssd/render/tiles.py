@@ -111,7 +111,7 @@ def build(team, tiles_x, records, ids, visible, candidates, depths, targets, slo
     chunks = len(visible)
     groups = _GROUPS if team else 1
     cursors = np.zeros((groups, len(firsts) - 1), np.int64)
-    counts = cursors[0, : 0 if team else len(firsts) - 1]  # where there is a single group, its entries are counted here
+    counts = cursors[0, : 0 if team else len(firsts) - 1]  # of a single group, counted by `_reach`
     parallel(team, _reach, chunks, _CHUNKS, (tiles_x, records, visible, candidates, slots, spans, counts))
     order = _depth_order(depths, ids, _rows(visible))
     if team:
@@ -132,7 +132,7 @@ def _rows_of(group, groups, order):
 
 @kernel
 def _reach(start, stop, tiles_x, records, visible, candidates, slots, spans, counts):
-    """The slots of some chunks: the tiles that a support reaches, and which of their blocks; by tile, how many.
+    """The slots of some chunks: the tiles that a support reaches, and which of their blocks; by tile, how many (`counts`, if given).
 
     Within a strip of rows the ellipse spans the widest chord the strip contains; lanes are the 16 blocks.
     """

@@ -28,7 +28,8 @@ def vertices(path: Path, count: int) -> np.ndarray:
     return np.frombuffer(body, np.dtype((np.void, len(body) // count)))
 
 
-def check(gaussians: Gaussians, folder: Path, share: float = 0.2) -> SceneEdit:
+def check(gaussians: Gaussians, folder: Path, share: float = 0.2, prunes: bool = True) -> SceneEdit:
+    """An edit that grows Gaussians, and removes some where it `prunes`."""
     save_gaussians(gaussians, folder / "in.ply")
     before = load_gaussians(folder / "in.ply")
     distance = (before.means - before.means.median(dim=0).values).norm(dim=-1)
@@ -50,7 +51,7 @@ def check(gaussians: Gaussians, folder: Path, share: float = 0.2) -> SceneEdit:
     rows_out = vertices(folder / "out.ply", len(result.after))
     new = int((edit.trainable.params["generation"] > 0).sum())
     gone = len(before) + new - len(result.after)
-    assert new > 0 and gone > 0  # something grew and something was pruned
+    assert new > 0 and (gone > 0) == prunes
     assert rows_out[~result.editable_after].tobytes() == rows_in[~scene.editable].tobytes()
     origin = result.origin.numpy()
     assert (np.diff(origin[:-new]) > 0).all()  # loaded ones in their order, new ones behind them
@@ -81,7 +82,8 @@ def test_of_an_antialiased_scene(tmp_path):
 def test_of_real_scans(tmp_path, name):
     if not (SCANS / f"{name}.splat").exists():
         pytest.skip("the scans are not here")
-    check(load_gaussians(SCANS / f"{name}.splat"), tmp_path)
+    # the bust's 100,000 are so opaque that in nine steps none becomes transparent
+    check(load_gaussians(SCANS / f"{name}.splat"), tmp_path, prunes=name != "demosthenes_100k")
 
 
 def test_everything_editable_may_go(tmp_path):

@@ -46,7 +46,8 @@ def test_what_is_not_editable_costs_the_optimiser_nothing(gaussians):
     editable = torch.arange(len(gaussians)) % 50 == 0
     scene, anchors = TrainableScene(gaussians, editable=editable), Anchors(colour=1.0)
     anchors.record(scene)
-    render(scene.gaussians, orbit(find_frame(gaussians), 1, width=32, height=32), **scene.leaves).rgb.sum().backward()
+    cameras = orbit(find_frame(gaussians), 1, width=32, height=32)
+    render(scene.gaussians, cameras, **scene.leaves).rgb.sum().backward()
     anchors.add_gradients(scene)
     assert len(scene.gradients()) == len(scene.optimizers)
     assert all(len(gradient) == editable.sum() for gradient in scene.gradients())
