@@ -373,10 +373,10 @@ def job_of(cfg: DictConfig) -> Job:
     known = (
         CPU_PRIORS.get(kind) or CUDA_PRIORS.get(kind) or footprint(str(cfg.diffusion.name)) or footprint(kind)
     )
+    path = Path(cfg.scene.path).expanduser() if cfg.scene.path else None
     return Job(
-        gaussians=count_gaussians(Path(cfg.scene.path).expanduser())
-        if cfg.scene.path
-        else cfg.scene.start.count,
+        gaussians=count_gaussians(path) if path else cfg.scene.start.count,
+        degree=harmonic_degree(path) if path else 0,
         family=kind,
         method=str(cfg.guidance._target_).rpartition(".")[2],
         predictions=predictions_of(cfg),
@@ -397,6 +397,17 @@ def predictions_of(cfg: DictConfig) -> int:
     guidance = build(cfg, "guidance")
     schedule = NoiseSchedule.scaled_linear()
     return guidance.evaluations(len(schedule) // 2, schedule) if isinstance(guidance, Guidance) else 0
+
+
+def harmonic_degree(path: Path) -> int:
+    """The degree of a scene file's harmonics: of a .splat or .ply; 3, the most there is, for other formats."""
+    if path.suffix == ".splat":
+        return 0
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    if not head.startswith(b"ply") or b"packed_position" in head:
+        return 3
+    return {0: 0, 9: 1, 24: 2}.get(head.count(b" f_rest_"), 3)
 
 
 def count_gaussians(path: Path) -> int:

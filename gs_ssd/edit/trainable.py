@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from gs_ssd.checks import number, vector
+from gs_ssd.render.renderer import activated
 from gs_ssd.scene.gaussians import SH_C0, TENSORS, Gaussians, Rows
 
 TRAINABLE = TENSORS
@@ -78,6 +79,7 @@ class TrainableScene:
             number("optimizer.betas", beta, least=0, below=1)
         device = gaussians.device
         self.rates, self.extent, self.loaded = rates or LearningRates(), extent, gaussians
+        self.rows: Rows | None = None
         self.frozen = None if editable is None or bool(editable.all()) else ~editable.to(device)
         origin = torch.arange(len(gaussians), device=device)
         own = gaussians.tensors()
@@ -108,7 +110,7 @@ class TrainableScene:
     @torch.no_grad()
     def arrange(self) -> None:
         """Put the scene together; to be called when the parameters have other rows than before."""
-        self.rows, self._whole = None, {name: self.params[name] for name in TRAINABLE}
+        self._whole: dict[str, Tensor] = {name: self.params[name] for name in TRAINABLE}
         self.origin, self._extra = self.params["origin"].data, self.loaded.extra
         new = self.params["generation"] > 0
         if self.frozen is not None:
@@ -120,15 +122,21 @@ class TrainableScene:
                 for name, value in self.loaded.tensors().items()
             }
             self.origin = torch.cat([kept.nonzero()[:, 0], self.origin[new]])
+            self._active = activated(Gaussians(**self._whole))
             self._put_rows()
         if self._extra is not None and (new.any() or len(self) < len(self.loaded)):
             self._extra = self._extra[self.origin.to(self._extra.rows.device)]
 
     def _put_rows(self) -> None:
         """Bring the scene up to date with its parameters."""
-        if self.rows is not None:
-            for name in self.optimizers:
-                self._whole[name].index_copy_(0, self.rows.places, self.params[name].data)
+        if self.rows is None:
+            return
+        own = Gaussians(**{name: self.params[name].data for name in TRAINABLE})
+        for name, value in own.tensors().items():
+            self._whole[name].index_copy_(0, self.rows.places, value)
+        # Of what is rendered, scales and opacities have storage of their own.
+        for value, now in zip(self._active[2:4], activated(own)[2:4]):
+            value.index_copy_(0, self.rows.places, now)
 
     @property
     def gaussians(self) -> Gaussians:
@@ -140,7 +148,8 @@ class TrainableScene:
         """What `render` takes beside `gaussians` so that gradients reach the parameters."""
         if self.rows is None:
             return {}
-        return {"leaves": Gaussians(**{name: self.params[name] for name in TRAINABLE}), "rows": self.rows}
+        own = Gaussians(**{name: self.params[name] for name in TRAINABLE})
+        return {"leaves": own, "rows": self.rows, "whole": self._active}
 
     @property
     def editable(self) -> Tensor:

@@ -44,19 +44,20 @@ def render(
     rasterize_mode: str = "classic",
     leaves: Gaussians | None = None,
     rows: Rows | None = None,
+    whole: Leaves | None = None,
 ) -> Render:
     """Activate the stored parameters and rasterise them in front of `background` [3] (default black).
 
     `render_mode` is "RGB", "RGB+D" (accumulated depth) or "RGB+ED" (expected depth); `rasterize_mode` is "classic" or
     "antialiased". With `leaves`, gradients flow to them alone: they hold the values of those Gaussians that `rows`
-    names, as for `rasterization`.
+    names, as for `rasterization`. `whole` is what `activated` makes of `gaussians`, where a caller has it.
     """
     if not render_mode.startswith("RGB"):
         raise ValueError(f"render_mode is {render_mode!r}, expected 'RGB', 'RGB+D' or 'RGB+ED'")
     if background is not None:
         background = background.to(gaussians.means).expand(len(cameras), 3)
     image, alpha, info = rasterization(
-        *_activated(gaussians),
+        *(whole or activated(gaussians)),
         cameras.viewmats.to(gaussians.means),
         cameras.Ks.to(gaussians.means),
         cameras.width,
@@ -65,7 +66,7 @@ def render(
         backgrounds=background,
         render_mode=render_mode,
         rasterize_mode=rasterize_mode,
-        leaves=None if leaves is None else _activated(leaves),
+        leaves=None if leaves is None else activated(leaves),
         rows=rows,
     )
     if render_mode == "RGB":  # a slice would cost a copy in the backward pass
@@ -73,7 +74,8 @@ def render(
     return Render(image[..., :3], alpha, image[..., 3:], info)
 
 
-def _activated(gaussians: Gaussians) -> Leaves:
+def activated(gaussians: Gaussians) -> Leaves:
+    """What `rasterization` takes of stored parameters."""
     return (
         gaussians.means,
         gaussians.quats,

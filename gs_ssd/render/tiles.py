@@ -100,7 +100,7 @@ def _tile_range(center, reach, size, valid, zero):
 
 @kernel
 def build(team, tiles_x, records, ids, visible, candidates, depths, targets, slots, spans, firsts, entries):
-    """Fill the lists of a view of `len(firsts) - 1` tiles.
+    """Fill the lists of a view of `len(firsts) - 1` tiles, from near to far.
 
     Args:
         records, ids, visible, candidates: from `projection.project`; candidates is where a chunk's slots begin.
@@ -111,7 +111,7 @@ def build(team, tiles_x, records, ids, visible, candidates, depths, targets, slo
     chunks = len(visible)
     groups = _GROUPS if team else 1
     cursors = np.zeros((groups, len(firsts) - 1), np.int64)
-    counts = cursors[0, : 0 if team else len(firsts) - 1]  # of a single group, counted by `_reach`
+    counts = cursors[0, : 0 if team else len(firsts) - 1]  # for a single group, counted by `_reach()`
     parallel(team, _reach, chunks, _CHUNKS, (tiles_x, records, visible, candidates, slots, spans, counts))
     order = _depth_order(depths, ids, _rows(visible))
     if team:
@@ -132,7 +132,7 @@ def _rows_of(group, groups, order):
 
 @kernel
 def _reach(start, stop, tiles_x, records, visible, candidates, slots, spans, counts):
-    """The slots of some chunks: the tiles that a support reaches, and which of their blocks; by tile, how many (`counts`, if given).
+    """The slots of some chunks: the tiles that a support reaches, and which of their blocks; by tile, how many.
 
     Within a strip of rows the ellipse spans the widest chord the strip contains; lanes are the 16 blocks.
     """

@@ -121,9 +121,8 @@ CUDA = DeviceCost(
     serial=1.0,
 )
 BASE_MB = 850.0  # torch, diffusers, the kernels, the judge, and what making the results leaves
-GAUSSIAN_BYTES = (
-    4 * (14 + 45 * 0.5) * 6
-)  # parameters, gradients, two moments, before and after; harmonics of degree 2
+# Per Gaussian: parameters, gradients, two moments, before and after, and 40 numbers that rendering takes.
+COPIES, RENDERING = 6, 40
 PIXEL_BYTES = 150.0  # of the larger of a training view and a video's frame
 
 
@@ -137,6 +136,7 @@ class Job:
         predictions: of noise, that a guidance asks for in a step of one view; 0 where none is distilled in a step.
         side: of the training views, pixels; `views` of them in each of `steps` steps.
         frames, frame_side: of the videos.
+        degree: of the scene's harmonics.
     """
 
     gaussians: int
@@ -148,6 +148,7 @@ class Job:
     side: int
     frames: int
     frame_side: int
+    degree: int = 3
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,7 @@ def predict(job: Job, *, cuda: bool, threads: int = 1, compiled: bool = True) ->
     own = prior.memory_mb * max(area * job.views, 1.0)
     gpu = own if large is None else 1e3 * gpu_peak(large, side=job.side, views=job.views)
     step = job.views * view + device.update * job.gaussians
+    numbers = COPIES * (11 + 3 * (job.degree + 1) ** 2) + RENDERING
     picture = device.forward * (device.gaussian * job.gaussians + device.pixel * frame_pixels)
     return Cost(
         seconds={
@@ -201,7 +203,7 @@ def predict(job: Job, *, cuda: bool, threads: int = 1, compiled: bool = True) ->
             "results": device.results + job.frames * (2 * picture * faster + device.frame * frame_pixels),
         },
         memory_mb=BASE_MB
-        + GAUSSIAN_BYTES * job.gaussians / MEGA
+        + 4 * numbers * job.gaussians / MEGA
         + PIXEL_BYTES * max(pixels * job.views, frame_pixels) / MEGA
         + (1500.0 if cuda else own),
         gpu_mb=gpu if cuda else 0.0,

@@ -122,6 +122,14 @@ def test_gaussians_are_counted_as_they_are_read(tmp_path, suffix):
     assert doctor.count_gaussians(tmp_path / f"scene{suffix}") == 300
 
 
+@pytest.mark.parametrize("degree", range(4))
+def test_harmonics_count_in_memory(tmp_path, degree):
+    save_gaussians(random_gaussians(300, sh_degree=degree), tmp_path / "scene.ply")
+    assert doctor.harmonic_degree(tmp_path / "scene.ply") == degree
+    less, more = (predict(replace(FACE, degree=d), cuda=False) for d in (0, degree))
+    assert less and more and (more.memory_mb > less.memory_mb) == (degree > 0)
+
+
 def test_every_method_has_its_price(tmp_path):
     """By the class that its configuration names."""
     targets = {

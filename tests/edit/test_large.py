@@ -34,7 +34,7 @@ def kept() -> float:
     [
         # loaded, edited, two moments; anchors of all but colours, their weights, two sums of the densifier
         (1.0, 1 + 1 + 2 + (11 + 1 + 2) / 14),
-        (0.01, 1 + 1),  # loaded, edited
+        (0.01, 1 + 1 + 4 / 14),  # loaded, edited, its scales and opacities as they are rendered
     ],
 )
 def test_no_copy_of_the_scene_is_kept_that_nobody_needs(share, copies):

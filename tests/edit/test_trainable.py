@@ -10,6 +10,7 @@ from gs_ssd.edit.anchors import Anchors
 from gs_ssd.edit.trainable import LearningRates, TrainableScene
 from gs_ssd.errors import UserError
 from gs_ssd.render import render
+from gs_ssd.render.renderer import activated
 from gs_ssd.results.change import measure_change
 from gs_ssd.scene import find_frame, orbit
 from gs_ssd.scene.gaussians import SH_C0
@@ -34,6 +35,8 @@ def test_a_masked_gaussian_stays_byte_exact(gaussians):
             scene.params[name].grad = torch.randn_like(scene.params[name])
         scene.step()
     assert torch.equal(scene.editable, editable)
+    for kept, fresh in zip(scene.leaves["whole"][:4], activated(scene.gaussians)[:4]):
+        torch.testing.assert_close(kept, fresh, rtol=1e-6, atol=0)
     for name, value in gaussians.tensors().items():
         now = scene.gaussians.tensors()[name]
         assert torch.equal(now[~editable], value[~editable])
