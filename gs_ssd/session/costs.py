@@ -121,8 +121,8 @@ CUDA = DeviceCost(
     serial=1.0,
 )
 BASE_MB = 850.0  # torch, diffusers, the kernels, the judge, and what making the results leaves
-# Per Gaussian: parameters, gradients, two moments, before and after, and 40 numbers that rendering takes.
-COPIES, RENDERING = 6, 40
+# Per Gaussian: parameters, gradients, two moments, before and after; 135 numbers for rendering and finding the frame.
+COPIES, RENDERING = 6, 135
 PIXEL_BYTES = 150.0  # of the larger of a training view and a video's frame
 
 
