@@ -85,12 +85,12 @@ def test_harmonics_match_gsplat(degree, dtype, tolerance):
 
     def colors_of_records(means, coefficients):
         cameras = [
-            cpu._camera(*(y.numpy() for y in x), limits, (0, degree, -1), cpu._NOTHING, 100)
+            cpu._camera(*(y.numpy() for y in x), limits, (0, degree, -1), cpu._NOWHERE, 100)
             for x in zip(viewmats, Ks)
         ]
         base, rest = coefficients[:, 0].contiguous(), coefficients[:, 1:].reshape(100, 45)
         others = [parameters[name] for name in ("quats", "scales", "opacities")]
-        records = cpu._Project.apply(means, *others, base, rest, cameras)[3]
+        records = cpu._Project.apply(means, *others, base, rest, None, cameras)[3]
         assert all(camera.visible.sum() == 100 for camera in cameras)
         return records[:, :100, COLOR : COLOR + 3]
 
