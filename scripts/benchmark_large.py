@@ -120,7 +120,18 @@ def phases(path: Path, share: float, steps: int, size: int, cameras: Cameras) ->
     lap(f"{steps} steps")
     save_gaussians(edit.finish().after, path.with_name("edited.ply"))
     lap("write")
-    job = Job(len(scene), "embedded", "SSD", steps, 1, size, 0, size, degree=scene.gaussians.sh_degree)
+    job = Job(
+        gaussians=len(scene),
+        family="embedded",
+        method="SSD",
+        predictions=2,
+        steps=steps,
+        views=1,
+        side=size,
+        frames=0,
+        frame_side=size,
+        degree=scene.gaussians.sh_degree,
+    )
     cost = predict(job, cuda=False)
     assert cost is not None
     steps_done = [durations(report) for report in edit.reports[1:]]
