@@ -43,7 +43,7 @@ FOOTPRINTS = {
     "flux": Footprint(23.80, 9.77, 0.66),
     "flux2": Footprint(7.75, 8.05, 0.83, taesd=False),
     "z_image": Footprint(12.31, 8.05, 0.52),
-    "pixart": Footprint(1.22, 9.52, 0.13, taesd=False),
+    "pixart": Footprint(1.22, 9.52, 0.126, taesd=False),
 }
 # What has the shape of another: distilled models, and folders, of which only the family is known.
 SHAPES = {
