@@ -110,7 +110,7 @@ class TrainableScene:
     @torch.no_grad()
     def arrange(self) -> None:
         """Put the scene together; to be called when the parameters have other rows than before."""
-        self._whole: dict[str, Tensor] = {name: self.params[name] for name in TRAINABLE}
+        self._whole: dict[str, Any] = {name: self.params[name] for name in TRAINABLE}
         self.origin, self._extra = self.params["origin"].data, self.loaded.extra
         new = self.params["generation"] > 0
         if self.frozen is not None:
@@ -131,7 +131,8 @@ class TrainableScene:
         """Bring the scene up to date with its parameters."""
         if self.rows is None:
             return
-        own = Gaussians(**{name: self.params[name].data for name in TRAINABLE})
+        data: dict[str, Any] = {name: self.params[name].data for name in TRAINABLE}
+        own = Gaussians(**data)
         for name, value in own.tensors().items():
             self._whole[name].index_copy_(0, self.rows.places, value)
         # Of what is rendered, scales and opacities have storage of their own.
@@ -148,8 +149,8 @@ class TrainableScene:
         """What `render` takes beside `gaussians` so that gradients reach the parameters."""
         if self.rows is None:
             return {}
-        own = Gaussians(**{name: self.params[name] for name in TRAINABLE})
-        return {"leaves": own, "rows": self.rows, "whole": self._active}
+        own: dict[str, Any] = {name: self.params[name] for name in TRAINABLE}
+        return {"leaves": Gaussians(**own), "rows": self.rows, "whole": self._active}
 
     @property
     def editable(self) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -76,7 +78,7 @@ def rasterization(
     _check_colors(colors, N, C, sh_degree)
     if (leaves is None) != (rows is None):
         raise ValueError("leaves need rows, and rows leaves")
-    if leaves is not None:
+    if leaves is not None and rows is not None:
         _check_leaves(leaves, rows, N, colors, sh_degree)
 
     options = {
@@ -87,8 +89,9 @@ def rasterization(
     if means.is_cuda:
         from gs_ssd.render import cuda  # a machine without CUDA need not load gsplat
 
-        if leaves is not None:
-            *arguments, colors = _with_leaves((*arguments, colors), leaves, rows)
+        if leaves is not None and rows is not None:
+            means, quats, scales, opacities, colors = _with_leaves((*arguments, colors), leaves, rows)
+            arguments = means, quats, scales, opacities
         colors = torch.cat(colors, dim=1) if isinstance(colors, tuple) else colors
         return cuda.rasterization(*arguments, colors, viewmats, Ks, width, height, **options)
     return cpu.rasterization(
@@ -96,7 +99,7 @@ def rasterization(
     )
 
 
-def _with_leaves(whole: Leaves, leaves: Leaves, rows: Rows) -> Leaves:
+def _with_leaves(whole: Any, leaves: Any, rows: Rows) -> Any:
     """The whole scene with its leaves in it, as a graph that ends in them."""
     if isinstance(whole, tuple):
         return tuple(_with_leaves(part, leaf, rows) for part, leaf in zip(whole, leaves))

@@ -15,7 +15,6 @@ rasterize_mode "antialiased") and must be rendered so, and `extra`, what else it
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,7 +25,8 @@ TENSORS = ("means", "scales", "quats", "opacities", "sh0", "shN")
 SH_C0 = 0.28209479177387814  # Y_00, so that rgb = 0.5 + SH_C0 * sh0
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True)
+class Rows:
     """Which M of a scene's N Gaussians have a tensor of their own, in the scene's order.
 
     places [M] int64: where the rows of that tensor stand in the scene.
