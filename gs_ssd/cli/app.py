@@ -29,6 +29,7 @@ HYDRA_FLAGS = ("--multirun", "-m")
 # Hydra's launchers of a sweep, as packages of their own: the extra that brings each, and its module.
 LAUNCHERS = {
     "joblib": ("joblib", "hydra_plugins.hydra_joblib_launcher"),
+    "ray": ("ray", "hydra_plugins.hydra_ray_launcher"),
     "submitit_local": ("slurm", "hydra_plugins.hydra_submitit_launcher"),
     "submitit_slurm": ("slurm", "hydra_plugins.hydra_submitit_launcher"),
 }

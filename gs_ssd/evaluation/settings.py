@@ -17,7 +17,7 @@ from gs_ssd.files import check_writable
 from gs_ssd.session.shorthands import dotted_keys, explain, options
 
 FOLDER = CONFIGS / "evaluate"
-LAUNCHERS = ["local", "slurm"]
+LAUNCHERS = ["local", "ray", "slurm"]
 
 
 def composed(arguments: Sequence[str]) -> DictConfig:

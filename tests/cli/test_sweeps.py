@@ -36,7 +36,7 @@ def test_a_launcher_that_is_not_there_is_one_line(capsys, monkeypatch, tmp_path)
     assert edit.main(["--multirun", "scene=face", "seed=1,2", "hydra/launcher=cloud"]) == 2
     assert (
         capsys.readouterr().err
-        == "error: hydra/launcher=cloud is none of basic, joblib, submitit_local, submitit_slurm\n"
+        == "error: hydra/launcher=cloud is none of basic, joblib, ray, submitit_local, submitit_slurm\n"
     )
     check_launcher(["seed=1,2", "hydra/launcher=basic"])
     monkeypatch.setenv("PATH", str(tmp_path))  # without srun
@@ -59,7 +59,7 @@ def test_signals_go_to_another_process_as_new_ones():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("name", ["joblib", "submitit_local", "ray"])
 def test_a_sweep_runs_on_hydras_launchers(name, tmp_path):
     if not installed(LAUNCHERS[name][1]):
         pytest.skip(f"{LAUNCHERS[name][1]} is not installed")

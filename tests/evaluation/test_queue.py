@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
 
-from gs_ssd.assets import PRIOR
+from gs_ssd.assets import PRIOR, ROOT
 from gs_ssd.diffusion.load import ALIASES
 from gs_ssd.errors import UserError
 from gs_ssd.evaluation.evaluate import evaluate
@@ -22,6 +28,7 @@ from gs_ssd.evaluation.settings import composed
 from tests.evaluation.pie_layout import entry, write
 
 TINY = ["diffusion=tiny", "device=cpu", "steps=1"]
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install '.[ray]'")
 needs_submitit = pytest.mark.skipif(find_spec("submitit") is None, reason="submitit is not installed")
 
 
@@ -47,6 +54,43 @@ def planned(cfg: DictConfig, folder: Path) -> list[Run]:
 def finished(folder: Path) -> dict[str, int]:
     """When each run was finished, in nanoseconds, by its folder."""
     return {str(path.parent): path.stat().st_mtime_ns for path in folder.glob("runs/**/finished.json")}
+
+
+def start(arguments: list[str]) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    return subprocess.Popen(
+        [sys.executable, "-m", "gs_ssd.cli.main", "evaluate", *arguments],
+        text=True, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def wait_until(count: int, folder: Path, process: subprocess.Popen) -> None:
+    until = time.monotonic() + 900
+    while len(finished(folder)) < count:
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.2)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_forty_runs_on_ray_survive_a_kill_in_the_middle(tmp_path):
+    """Two workers; the command is killed, then begun anew: every row once."""
+    arguments = typed(tmp_path, 20, "launcher=ray", "jobs=2")
+    out = tmp_path / "out"
+    process = start(arguments)
+    wait_until(10, out, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = finished(out)
+    assert 10 <= len(before) < 40
+    process = start(arguments)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    after = finished(out)
+    kept = int(re.search(r"edits: (\d+) of 40 runs are finished already", said)[1])
+    assert kept >= len(before) and {place: after[place] for place in before} == before  # none twice
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    assert len({(row["variant"], row["key"]) for row in rows}) == len(rows) == len(after) == 40
 
 
 @needs_submitit
@@ -94,8 +138,15 @@ def test_a_cluster_that_is_not_there_is_one_line(tmp_path, monkeypatch):
         Machines("slurm", slurm={"cluster": "local", "colour": "red"}).open(1, tmp_path)
 
 
+@needs_ray
+def test_a_ray_cluster_that_does_not_answer_is_one_line(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    with pytest.raises(UserError, match=r"RAY_ADDRESS=127\.0\.0\.1:9 does not answer"):
+        Machines("ray").open(1, Path())
+
+
 BAD = {
-    "launcher=cloud": "launcher=cloud must be one of local, slurm",
+    "launcher=cloud": "launcher=cloud must be one of local, ray, slurm",
     "gpus=-1": "gpus=-1 must be a whole number",
     "slurm=3": "slurm=3 must be settings of submitit",
 }

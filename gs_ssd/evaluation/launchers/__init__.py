@@ -1,4 +1,4 @@
-"""Where an evaluation's runs are done: processes of this machine, or Slurm.
+"""Where an evaluation's runs are done: processes of this machine, a Ray cluster, or Slurm.
 
 One file each, with one class of the same four methods (`Launcher`). A launcher holds at most `jobs` runs at a time; the
 queue hands it the next one when another has ended, so what is left to do is known to the queue alone.
@@ -36,9 +36,9 @@ class Machines:
     """What an evaluation is done by.
 
     Attributes:
-        launcher: "local" or "slurm".
+        launcher: "local", "ray" or "slurm".
         jobs: runs at a time.
-        gpus: of each run; for Slurm.
+        gpus: of each run; for Ray and Slurm, which hide the others.
         slurm: further settings of submitit, such as timeout_min and slurm_partition.
     """
 
@@ -54,10 +54,15 @@ class Machines:
 
     def open(self, count: int, folder: Path) -> Launcher:
         """The launcher for `count` runs, whose table lies in `folder`. Raises UserError where it is not there."""
+        jobs = min(self.jobs, count)
+        if self.launcher == "ray":
+            from gs_ssd.evaluation.launchers.ray import RayCluster
+
+            return RayCluster(jobs=jobs, threads=self.threads, gpus=self.gpus)
         if self.launcher == "slurm":
             from gs_ssd.evaluation.launchers.slurm import Slurm
 
             return Slurm(folder / "slurm", threads=self.threads, gpus=self.gpus, settings=self.slurm)
         from gs_ssd.evaluation.launchers.local import Local
 
-        return Local(jobs=min(self.jobs, count), threads=self.threads)
+        return Local(jobs=jobs, threads=self.threads)
