@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from gs_ssd.diffusion.gaussian_prior import GaussianPrior
-from gs_ssd.diffusion.timesteps import Linear
 from gs_ssd.edit.anchors import Anchors
 from gs_ssd.edit.densify import Densifier
 from gs_ssd.guidance import SSD
@@ -32,7 +31,6 @@ def scene(count: int = 300) -> Scene:
 def edit(num_steps: int = 20, **settings) -> SceneEdit:
     own = {
         "guidance": SSD(),
-        "timesteps": Linear(),
         "anchors": Anchors(),
         "densifier": Densifier(every=4, start=4, stop=num_steps, percent=0.1, split_size=0.001),
     }

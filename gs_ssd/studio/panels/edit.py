@@ -28,7 +28,7 @@ class EditPanel(Panel):
             "But not", started.negative or "", hint="what it should not show; optional"
         )
         self._start = gui.add_button("Start the edit", icon=viser.Icon.PLAYER_PLAY)
-        self._start.on_click(call(lambda event: self.workspace.start(self.settings())))
+        self._start.on_click(call(self._started))
         self._try = gui.add_button(
             "Try it on this view", icon=viser.Icon.PHOTO_BOLT, color="gray", hint="edits the picture: seconds"
         )
@@ -51,6 +51,10 @@ class EditPanel(Panel):
                 "Method", tuple(self.workspace.methods), initial_value=started.method
             )
             self._prior = gui.add_dropdown("Prior", tuple(self.workspace.priors), initial_value=started.prior)
+
+    def _started(self, event: object) -> None:
+        self.workspace.start(self.settings())
+        self.page.progress.tint(False)  # the edit is what there is to see now
 
     def settings(self) -> Settings:
         """What the boxes say."""
