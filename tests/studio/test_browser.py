@@ -49,7 +49,7 @@ def studio(tmp_path):
 
 def picture(page) -> np.ndarray:
     """What the page shows of the scene, beside the panel and below what pops up."""
-    shot = page.screenshot(clip={"x": 60, "y": 250, "width": 560, "height": 440})
+    shot = page.screenshot(clip={"x": 60, "y": 340, "width": 560, "height": 350})
     return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"), dtype=float)
 
 
@@ -101,6 +101,7 @@ def far(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.mark.slow
 def test_a_person_selects_edits_blends_undoes_exports_and_opens_the_export(open_page, studio, tmp_path):
     page, space = open_page(studio.url), studio.workspace
+    page.get_by_text("Start the edit").wait_for()  # Chromium takes no screenshot of a page that it hasn't drawn
     before = settled(page, lambda shown: shown.std() > 5)  # splats, not an empty page
 
     tab(page, "Select")
