@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # see train.py
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # pytest -n: the workers share the cores out
@@ -13,6 +14,11 @@ import torch
 
 from gs_ssd.scene import Gaussians
 from tests.synthetic import random_gaussians
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell ignores Ctrl-C in what it runs in the background, and so would every process that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items) -> None:

@@ -29,14 +29,6 @@ MOMENTS = int(os.environ.get("GS_SSD_MOMENTS", "4"))
 PROMPTS = ["prompt.source=a photo", "prompt.target=a drawing"]
 
 
-@pytest.fixture(autouse=True)
-def signals_are_heard():
-    """A suite that a shell runs in the background ignores Ctrl-C, and so would every process that it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def start(tmp_path: Path, *settings: str, **streams) -> subprocess.Popen:
     scene = tmp_path / "ball.ply"
     if not scene.exists():
