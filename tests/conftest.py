@@ -15,7 +15,6 @@ import torch
 from gs_ssd.scene import Gaussians
 from tests.synthetic import random_gaussians
 
-
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell ignores Ctrl-C in what it runs in the background, and so would every process that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)

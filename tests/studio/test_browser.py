@@ -101,7 +101,9 @@ def far(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.mark.slow
 def test_a_person_selects_edits_blends_undoes_exports_and_opens_the_export(open_page, studio, tmp_path):
     page, space = open_page(studio.url), studio.workspace
-    page.get_by_text("Start the edit").wait_for()  # Chromium takes no screenshot of a page that it hasn't drawn
+    page.get_by_text(
+        "Start the edit"
+    ).wait_for()  # Chromium takes no screenshot of a page that it hasn't drawn
     before = settled(page, lambda shown: shown.std() > 5)  # splats, not an empty page
 
     tab(page, "Select")
@@ -118,7 +120,9 @@ def test_a_person_selects_edits_blends_undoes_exports_and_opens_the_export(open_
     wait_for(lambda: "edited 30 of 30 steps" in page.inner_text("body"))
     after = settled(page, lambda shown: far(shown, before) > 1)
     assert (after - before)[..., 0].mean() > (after - before)[..., 2].mean()  # redder
-    assert not page.get_by_role("checkbox").first.is_checked()  # the selection's colour made way for the edit's
+    assert not page.get_by_role(
+        "checkbox"
+    ).first.is_checked()  # the selection's colour made way for the edit's
 
     press(page, "Before")
     settled(page, lambda shown: far(shown, before) < 0.5)
