@@ -32,6 +32,9 @@ EXTRAS = {
     "studio": ("viser", "edits in the browser"),
     "onnx": ("onnxruntime", "runs the embedded prior twice as fast"),
     "sog": ("gaussforge", "writes .sog"),
+    "joblib": ("joblib", "runs sweeps on one machine"),
+    "ray": ("ray", "runs tables and sweeps on Ray"),
+    "slurm": ("submitit", "runs tables and sweeps on Slurm"),
     "lpips": ("torchvision", "measures LPIPS"),
 }
 LEAST_MEMORY_GB = 2.0  # of a short edit of a sample scene, with room for the rest of the machine

@@ -200,7 +200,9 @@ def explain(error: Exception, keys: Sequence[str]) -> str:
     message = str(error)
     missing = re.search(r"Missing mandatory value: ([\w.]+)(?:.*full_key: (\S+))?", message, re.DOTALL)
     if missing:
-        name = missing[2] or missing[1]
+        # The whole key, which is the second where the first is a bare name; where a value refers to a missing one, the
+        # first is the missing one's.
+        name = missing[1] if "." in missing[1] else missing[2] or missing[1]
         if name.startswith("prompt."):
             return f'{name} is missing; say it in words, such as {name}="a photo of a clown"'
         return f"{name} is missing; give it as {name}=<value>"
