@@ -15,9 +15,11 @@ import torch
 from gs_ssd.scene import Gaussians
 from tests.synthetic import random_gaussians
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # A shell ignores Ctrl-C in what it runs in the background, and so would every process that a test starts.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell ignores Ctrl-C in what it runs in the background, nohup ignores SIGHUP, and so would every process of a test.
+for name, heard in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    number = getattr(signal, name, None)  # Windows has no SIGHUP
+    if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, heard)
 
 
 def pytest_collection_modifyitems(items) -> None:

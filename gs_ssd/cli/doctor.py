@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 EXTRAS = {
     "studio": ("viser", "edits in the browser"),
-    "onnx": ("onnxruntime", "runs the embedded prior twice as fast"),
+    "onnx": ("onnxruntime", "runs the embedded prior 1.5 to 2 times as fast"),
     "sog": ("gaussforge", "writes .sog"),
     "joblib": ("joblib", "runs sweeps on one machine"),
     "ray": ("ray", "runs tables and sweeps on Ray"),

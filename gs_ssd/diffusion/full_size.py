@@ -8,7 +8,7 @@ that they run in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class Model:
     texts: tuple[Text, ...]
     autoencoder: tuple[str, Config] = ("AutoencoderKL", AUTOENCODER)
     flow: Config | None = None
-    half: torch.dtype = field(default=torch.bfloat16)
+    half: torch.dtype = torch.bfloat16
 
 
 MODELS = {

@@ -1,4 +1,4 @@
-"""A small UNet on the CPU in ONNX Runtime: the same numbers within rounding, in half of the processor time or less.
+"""A small UNet on the CPU in ONNX Runtime: the same numbers within rounding, in half to two thirds of the time.
 
 Small networks spend a good part of a call outside their products: in Python, in laying out weights again, and in passes
 over memory that a whole graph can join. The export takes about two seconds and holds for any batch and size.
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from gs_ssd.diffusion.diffusers_prior import DiffusersPrior
     from gs_ssd.diffusion.stable_diffusion import StableDiffusionPrior
 
-LARGEST = (
-    50e6  # parameters: above, the products are all that counts, and further copies of the weights are dear
-)
+LARGEST = 50e6  # parameters: above, the products are all that counts, and copies of the weights are dear
 AXES = {"z_t": {0: "batch", 2: "height", 3: "width"}, "time": {0: "batch"}, "hidden": {0: "batch"}}
 
 
