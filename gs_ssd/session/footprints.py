@@ -41,7 +41,7 @@ FOOTPRINTS = {
     "sdxl": Footprint(5.14, 1.64, 0.17, vae_dtype="bfloat16"),  # its autoencoder overflows in float16
     "sd35": Footprint(4.49, 11.16, 0.20),
     "flux": Footprint(23.80, 9.77, 0.66),
-    "flux2": Footprint(7.75, 8.05, 0.83, taesd=False),
+    "flux2": Footprint(7.75, 8.05, 0.84, taesd=False),
     "z_image": Footprint(12.31, 8.05, 0.52),
     "pixart": Footprint(1.22, 9.52, 0.126, taesd=False),
 }

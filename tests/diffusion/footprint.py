@@ -44,12 +44,12 @@ class Live(TorchDispatchMode):
         super().__init__()
         self.now = self.peak = 0
         self.seen: set[int] = set()
-        self.before: set[int] = set()
+        self.before: dict[int, torch.UntypedStorage] = {}  # kept, or what comes later could have its address
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for x in tree_leaves((args, kwargs)):
             if isinstance(x, Tensor) and x.untyped_storage()._cdata not in self.seen:
-                self.before.add(x.untyped_storage()._cdata)  # a weight, or an input
+                self.before[x.untyped_storage()._cdata] = x.untyped_storage()  # a weight, or an input
         out = function(*args, **(kwargs or {}))
         for x in tree_leaves(out):
             if isinstance(x, Tensor) and x.is_meta:
