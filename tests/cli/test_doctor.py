@@ -30,30 +30,18 @@ FACE = Job(
     frame_side=256,
 )
 
-# What differs from FACE, seconds of processor time on one thread, peak memory in MB: the tables of docs/doctor.md.
+# Commands, what they took in seconds of processor time on one thread, and their peak memory in MB: docs/doctor.md.
 MEASURED = [
-    ({"predictions": 4, "steps": 30}, 14.2, 943),
-    ({"predictions": 4, "steps": 60, "frames": 60, "frame_side": 384}, 18.9, 996),
-    (
-        {
-            "gaussians": 5000,
-            "method": "NFSD",
-            "predictions": 3,
-            "steps": 40,
-            "frames": 60,
-            "frame_side": 384,
-        },
-        14.4,
-        813,
-    ),
-    ({"method": "VSD", "predictions": 3, "steps": 20, "frames": 12, "frame_side": 384}, 15.1, 1017),
-    ({"predictions": 4, "steps": 12, "side": 256, "frames": 12, "frame_side": 384}, 14.0, 984),
-    ({"predictions": 4, "gaussians": 44014, "steps": 12, "views": 4}, 14.2, 1026),
-    ({"method": "SDS", "steps": 60, "frames": 12, "frame_side": 384}, 15.5, 977),
-    ({"method": "CDS", "predictions": 6, "steps": 20}, 15.2, 987),
-    ({"predictions": 4, "gaussians": 100000, "steps": 25}, 14.7, 977),
-    ({"predictions": 4, "steps": 15, "frames": 20, "frame_side": 1024}, 20.4, 1134),
-    ({"predictions": 4, "steps": 300}, 37.4, 981),
+    ("scene=face prompt=clown preset=quick steps=30", 12.8, 1008),
+    ("scene=face prompt=gold steps=60", 17.1, 1048),
+    ("scene=blob prompt=spiderman guidance=nfsd steps=40", 13.8, 850),
+    ("scene=elder prompt=joker guidance=vsd steps=20 render.frames=12", 14.3, 1045),
+    ("scene=face prompt=clown resolution=256 steps=12 render.frames=12", 11.5, 1017),
+    ("scene=woman prompt=marble views_per_step=4 steps=12 preset=quick", 12.2, 1060),
+    ("scene=face prompt=zombie guidance=sds steps=60 render.frames=12", 13.9, 1046),
+    ("scene=face prompt=zombie guidance=ssd_cds steps=20 preset=quick", 13.2, 1010),
+    ("scene=elder prompt=skull render=high render.frames=20 steps=15", 18.1, 1186),
+    ("scene=face prompt=clown preset=quick", 20.3, 996),
 ]
 
 
@@ -181,9 +169,9 @@ def test_more_costs_more(larger):
     assert small and large and large.total > small.total
 
 
-@pytest.mark.parametrize(("settings", "seconds", "memory_mb"), MEASURED)
-def test_predictions_lie_within_a_factor_of_what_was_measured(settings, seconds, memory_mb):
-    cost = predict(replace(FACE, **settings), cuda=False)
+@pytest.mark.parametrize(("command", "seconds", "memory_mb"), MEASURED)
+def test_predictions_lie_within_a_factor_of_what_was_measured(command, seconds, memory_mb):
+    cost = predict(doctor.job_of(compose([*command.split(), "device=cpu"], "train")), cuda=False)
     assert cost is not None
     assert seconds / 1.5 < cost.total < 1.5 * seconds
     assert memory_mb / 1.5 < cost.memory_mb < 1.5 * memory_mb
