@@ -58,7 +58,9 @@ from gs_ssd.render.tiles import (
     RECORD,
     ROW,
     SLOT,
+    SLOT_ENTRY,
     SLOT_FIELDS,
+    SLOT_TILE,
     TILE,
     WANTED,
     X,
@@ -101,7 +103,7 @@ def backward(
     sums = aligned(firsts[-1] * LANES, records)
     parallel(team, _backward_tiles, len(firsts) - 1, max(tiles_x // 4, 1), (tiles_x, records, firsts, entries,
              background, transmittance, stops, ends, grad_color, grad_alpha, sums))  # fmt: skip
-    parallel(team, _gather, len(grad_means2d) // 2, GRAIN, (ids, visible, conics, targets, slots, spans, sums,
+    parallel(team, _gather, len(grad_means2d) // 2, GRAIN, (ids, visible, conics, targets, slots, spans, ends, sums,
              grad_rows, grad_means2d))  # fmt: skip
 
 
@@ -254,14 +256,12 @@ def _forward_tiles(
                         alive &= ~(1 << block)
             entries[entry * ENTRY + BLOCKS] = contributed | (blocks & WANTED)
             if contributed == 0:
-                slots[SLOT_FIELDS * entries[entry * ENTRY + SLOT]] = -1
+                slots[SLOT_FIELDS * entries[entry * ENTRY + SLOT] + SLOT_ENTRY] = -1
             else:
                 end = entry + 1
                 if blocks & WANTED and begin < 0:
                     begin = entry
             entry += 1
-        for rest in range(entry, last):
-            slots[SLOT_FIELDS * entries[rest * ENTRY + SLOT]] = -1
         ends[2 * tile], ends[2 * tile + 1] = begin if begin >= 0 else end, end
         transmittance[tile * _PIXELS : (tile + 1) * _PIXELS] = T
         stops[tile * _PIXELS : (tile + 1) * _PIXELS] = stop_at
@@ -342,21 +342,21 @@ def _backward_tiles(
 
 
 @kernel
-def _gather(start, stop, ids, visible, conics, targets, slots, spans, sums, grad_rows, grad_means2d):
+def _gather(start, stop, ids, visible, conics, targets, slots, spans, ends, sums, grad_rows, grad_means2d):
     """Add up the slots of the rows of one chunk, and write the gradients with respect to means2d."""
     grad_means2d[2 * start : 2 * stop] = 0
     last = start + visible[start // GRAIN]
     for row in range(start, last):
         ahead = min(row + _AHEAD, last - 1)
         if spans[2 * ahead] < spans[2 * ahead + 1]:  # a tile's sums are together: a cache miss per Gaussian
-            prefetch(sums, slots[SLOT_FIELDS * spans[2 * ahead]] * LANES)
+            prefetch(sums, slots[SLOT_FIELDS * spans[2 * ahead] + SLOT_ENTRY] * LANES)
         g = ids[row]
         if len(targets) and targets[g] < 0:
             continue
         total = splat(sums, 0.0)
         for slot in range(spans[2 * row], spans[2 * row + 1]):
-            entry = slots[SLOT_FIELDS * slot]
-            if entry >= 0:
+            tile, entry = slots[SLOT_FIELDS * slot + SLOT_TILE], slots[SLOT_FIELDS * slot + SLOT_ENTRY]
+            if 0 <= entry < ends[2 * tile + 1]:
                 total += load(sums, entry * LANES)
         store(grad_rows, row * RECORD, total)
         sx, sy = grad_rows[row * RECORD + 1], grad_rows[row * RECORD + 2]

@@ -53,7 +53,9 @@ RECORD = 16
 ROW, SLOT, BLOCKS = range(3)
 ENTRY = 3
 WANTED = 1 << LANES
-# A slot is (tile, blocks); once it is dealt, (entry, blocks), where the entry is -1 if nothing of it was drawn.
+# A slot is (tile, blocks); once it is dealt, (tile, entry), where the entry is -1 if nothing of it was drawn,
+# or lies at or behind its tile's last (`ends` of `composite`).
+SLOT_TILE, SLOT_ENTRY = range(2)
 SLOT_FIELDS = 2
 _BOX = 4096  # a box's sides are kept as first * 4096 + last, which float32 holds exactly
 MAX_SIZE = (_BOX - 1) * TILE
@@ -241,7 +243,7 @@ def _deal(start, stop, groups, order, ids, targets, slots, spans, cursors, entri
                 tile, blocks = slots[SLOT_FIELDS * slot], slots[SLOT_FIELDS * slot + 1]
                 entry = cursors[group, tile]
                 cursors[group, tile] += 1
-                slots[SLOT_FIELDS * slot] = entry
+                slots[SLOT_FIELDS * slot + SLOT_ENTRY] = entry
                 entries[entry * ENTRY + ROW] = row
                 entries[entry * ENTRY + SLOT] = slot
                 entries[entry * ENTRY + BLOCKS] = blocks | wanted
