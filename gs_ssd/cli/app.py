@@ -91,8 +91,8 @@ def answer(job: Callable[[], int | None]) -> int:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which need not be imported to be caught
             raise
         _say_last(
-            "error: the GPU is out of memory; lower resolution= or views_per_step=, or set diffusion.offload=text, "
-            "diffusion.vae_dtype=float16 or diffusion.vae=taesd (docs/models.md)"
+            "error: the GPU is out of memory; lower resolution= or views_per_step=, or set diffusion.vae_dtype=float16 "
+            "or diffusion.vae=taesd (docs/models.md)"
         )
         return EXIT_BAD_INPUT
 

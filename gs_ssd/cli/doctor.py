@@ -329,7 +329,7 @@ def on_a_card(job: Job, diffusion: DictConfig, card: float | None) -> Iterator[s
     if model is None:
         return
     size = {"side": job.side, "views": job.views}
-    off = {"offload": "none", "vae": None, "vae_dtype": "float32"}
+    off = {"offload": "text", "vae": None, "vae_dtype": "float32"}
     chosen = {f"diffusion.{name}={diffusion[name]}" for name, no in off.items() if diffusion[name] != no}
     peak = gpu_peak(model, **size, settings=chosen)
     yield f"about {peak:.1f} GB of a GPU at the peak, in half precision (counted, not measured)"

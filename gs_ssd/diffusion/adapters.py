@@ -33,6 +33,7 @@ def fuse_lora(prior: DiffusersPrior, path: str, *, scale: float = 1.0) -> None:
         raise UserError(
             f"diffusion.lora={path}: there are no LoRAs for {prior.name}; leave diffusion.lora=null"
         )
+    modules = prior.keep_weights()
     file = Path(path).expanduser()
     if os.path.isfile(file):  # False, not an error, for a name that no file can have
         source, where = str(file.parent), {"weight_name": file.name, "local_files_only": True}
@@ -50,7 +51,6 @@ def fuse_lora(prior: DiffusersPrior, path: str, *, scale: float = 1.0) -> None:
         raise UserError(
             f"diffusion.lora={path} doesn't fit {prior.name}: {reason}; choose one that was made for it"
         ) from error
-    modules = [prior.network, *prior.encoders]
     if not any("lora_" in name for module in modules for name, _ in module.named_parameters()):
         raise UserError(
             f"diffusion.lora={path} has no weights for {prior.name}; choose one that was made for it"

@@ -1,7 +1,8 @@
 """What all adapters to diffusers share: a frozen network, its autoencoder, and what the network predicts.
 
 An adapter adds two things: how prompts become a TextCondition, and how its network is called. Everything is frozen and
-in evaluation mode. Network and text encoders run in half precision on CUDA; the autoencoder stays in float32, because
+in evaluation mode. Of a large model, text encoders are in memory only while they encode, and the network only after
+that (`parts.py`). Network and text encoders run in half precision on CUDA; the autoencoder stays in float32, because
 gradients flow through its encoder.
 
 A network predicts one of
@@ -26,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gs_ssd.diffusion.parts import bring, drop, is_stored, keep
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.diffusion.text import TextCondition
@@ -62,7 +64,8 @@ class DiffusersPrior(DiffusionPrior):
         device: where it runs.
         dtype: of the network and the text encoders; None takes `half` on CUDA and float32 elsewhere.
         freeu: use FreeU (see `freeu.py`) for the guidances that were published with it.
-        offload: "text" keeps the text encoders on the CPU but while they encode; "none" keeps all on the device.
+        offload: "text" drops stored text encoders (see `parts.py`) and keeps others on the CPU but while they encode;
+            "none" keeps all on the device.
     """
 
     half = torch.float16
@@ -83,7 +86,7 @@ class DiffusersPrior(DiffusionPrior):
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
         freeu: bool = False,
-        offload: str = "none",
+        offload: str = "text",
     ) -> None:
         if prediction_type not in PREDICTION_TYPES:
             raise UserError(
@@ -92,10 +95,11 @@ class DiffusersPrior(DiffusionPrior):
         self.name, self.family = name, family
         self.device = torch.device(device)
         dtype = dtype or (self.half if self.device.type == "cuda" else torch.float32)
-        self.network = frozen(network, self.device, dtype)
+        self._network = frozen(network, self.device, dtype)
         self.vae = frozen(vae, self.device, torch.float32)
         if offload not in ("none", "text"):
             raise UserError(f"diffusion.offload={offload} is none of none, text")
+        self.offload = offload
         self.rest = torch.device("cpu") if offload == "text" else self.device
         self.encoders = [frozen(encoder, self.rest, dtype) for encoder in encoders if encoder is not None]
         self.small_encoder: Any = None
@@ -112,13 +116,22 @@ class DiffusersPrior(DiffusionPrior):
         self.resolution = resolution or network.config.sample_size * self.vae_scale_factor // patch
         self.freeu = freeu
 
+    @property
+    def network(self) -> Any:
+        """The UNet or transformer; a stored one is read when it is first asked for."""
+        return bring(self._network, self.device)
+
+    @network.setter
+    def network(self, network: Any) -> None:
+        self._network = network
+
     def about(self) -> dict[str, Any]:
         return super().about() | {
             "dtype": {
                 name: str(part.dtype).removeprefix("torch.")
                 for name, part in (("network", self.network), ("vae", self.vae))
             },
-            "offload": "text" if self.rest != self.device else "none",
+            "offload": self.offload,
             "tiny_vae": self.small_encoder is not None,
         }
 
@@ -161,13 +174,24 @@ class DiffusersPrior(DiffusionPrior):
 
     @torch.no_grad()
     def encode_prompt(self, prompts: list[str]) -> TextCondition:
+        """The text conditions; then the network is read, so that what is wrong with it shows before the first step."""
         for encoder in self.encoders:
-            torch.nn.Module.to(encoder, self.device)
+            bring(encoder, self.device)
         try:
-            return self.encode_words(prompts)
+            text = self.encode_words(prompts)
         finally:
-            for encoder in self.encoders:
-                torch.nn.Module.to(encoder, self.rest)
+            if self.offload == "text":
+                for encoder in self.encoders:
+                    drop(encoder, self.rest)
+        bring(self._network, self.device)
+        return text
+
+    def keep_weights(self) -> list[Any]:
+        """The network and the text encoders, read and never dropped again: for what changes them."""
+        modules = [self.network, *(bring(encoder, self.rest) for encoder in self.encoders)]
+        for module in modules:
+            keep(module)
+        return modules
 
     # Predictions
 
@@ -256,9 +280,10 @@ class DiffusersPrior(DiffusionPrior):
 
 
 def frozen(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """The module where and as it is to run, without training."""
+    """The module where and as it is to run, without training; a stored one's weights stay in their files."""
     # Module.to is torch's own: diffusers' override warns about casts that these models don't mind.
-    return torch.nn.Module.to(module, device, dtype).eval().requires_grad_(False)
+    place = torch.device("meta") if is_stored(module) else device
+    return torch.nn.Module.to(module, place, dtype).eval().requires_grad_(False)
 
 
 class _ScaleGradient(torch.autograd.Function):

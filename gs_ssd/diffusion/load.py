@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -20,6 +18,7 @@ import torch
 from gs_ssd.assets import PRIOR
 from gs_ssd.devices import present
 from gs_ssd.diffusion.folders import SD, ModelFolder, recognise
+from gs_ssd.diffusion.parts import load_part, quietly
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.errors import UserError
 
@@ -135,7 +134,7 @@ def load_prior(
     vae: str | None = None,
     vae_dtype: torch.dtype | str = "float32",
     vae_tiling: bool = False,
-    offload: str = "none",
+    offload: str = "text",
     control: str | None = None,
     control_scale: float = 1.0,
     cuda_graph: bool = False,
@@ -157,7 +156,8 @@ def load_prior(
         vae: "taesd", or a folder or hub name: a tiny autoencoder that encodes in place of the model's own.
         vae_dtype: of the autoencoder; in half precision its gradient is scaled on the way.
         vae_tiling: images pass the autoencoder one by one, and large ones in overlapping tiles.
-        offload: "text" keeps the text encoders on the CPU but while they encode.
+        offload: "text" drops the text encoders when they have encoded, and reads them again for other prompts; "none"
+            keeps them. Small ones are not dropped: they wait on the CPU.
         control: "depth", or a folder or hub name: a ControlNet that is shown the source's rendered depth.
         control_scale: what its answers are multiplied with.
         cuda_graph: ask the network through a CUDA graph; on a CPU, through the same buffers without one.
@@ -188,7 +188,7 @@ def load_prior(
             f"no model is called {name!r}: {hint}there are {', '.join(ALIASES)}, folders and hub names"
         )
     if source is None:
-        with _quietly():
+        with quietly():
             from gs_ssd.diffusion.tiny import tiny_prior
 
             prior = tiny_prior(TINY[name], device=device, dtype=half, freeu=bool(freeu), offload=offload)
@@ -246,7 +246,7 @@ def adapt(
         prior.vae.enable_slicing()
         prior.vae.enable_tiling()
     if control is not None:
-        with _quietly():
+        with quietly():
             use_controlnet(prior, control, scale=control_scale)
     if channels_last:
         for part in prior.running:
@@ -291,20 +291,10 @@ def build_prior(
 ) -> DiffusersPrior:
     """Load the parts of a recognised model and put its family's adapter around them."""
     module, _, adapter = model.family.adapter.partition(":")
-    with _quietly():
+    with quietly():
         prior_class = getattr(import_module(module), adapter)
     dtype = dtype or (prior_class.half if device.type == "cuda" else torch.float32)
-    try:
-        with _quietly():
-            parts = {part: _load_part(model, part, dtype) for part in model.parts}
-    except torch.OutOfMemoryError:
-        raise
-    # The loaders raise many types for a bad file (safetensors, json, OS, value errors), all of them input.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(
-            f"can't load the diffusion model {model.path}: {reason}; is it a complete diffusers folder?"
-        ) from error
+    parts = {part: load_part(model, part, dtype) for part in model.parts}
     extra: dict[str, Any] = {}
     if (model.path / "vocabulary.json").is_file() and model.family is SD:
         extra["vocabulary"] = json.loads((model.path / "vocabulary.json").read_text())
@@ -323,53 +313,6 @@ def restrict(prior: DiffusersPrior, few_step: str) -> DiffusersPrior:
         prior.has_null = False
         prior.schedule = prior.schedule.restricted(FEW_STEPS[few_step])
     return prior
-
-
-def _load_part(model: ModelFolder, part: str, dtype: torch.dtype) -> Any:
-    """One part, its weights read straight into the type they run in."""
-    library, name = model.parts[part]
-    where = {"subfolder": part, "local_files_only": True}
-    loader: Any
-    if name == "PatchAutoencoder":
-        from gs_ssd.diffusion.patch_autoencoder import PatchAutoencoder
-
-        loader = PatchAutoencoder
-    else:
-        if library not in ("diffusers", "transformers"):
-            raise UserError(
-                f"{part} is a {library}.{name}, which is not loaded; only diffusers and transformers are"
-            )
-        # Noise schedules are read from the file's numbers, whichever sampler it names; SDXL and PixArt alike.
-        flow = "FlowMatch" in name
-        name = "DDIMScheduler" if part == "scheduler" and not flow else name
-        loader = getattr(import_module(library), name)
-    if part not in model.models():
-        return loader.from_pretrained(str(model.path), **where)
-    dtype = torch.float32 if part == "vae" else dtype
-    variant, _ = model.weights(part, half=dtype != torch.float32)
-    key = "dtype" if library == "transformers" else "torch_dtype"
-    return loader.from_pretrained(
-        str(model.path), **where, use_safetensors=True, variant=variant, **{key: dtype}
-    )
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without the loaders' own progress bars and hints, which tell a user nothing that the run's own doesn't."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    shown, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        diffusers_logging.enable_progress_bar()
-        if shown:
-            transformers_logging.enable_progress_bar()
 
 
 def _is_path(name: str) -> bool:

@@ -136,7 +136,7 @@ class StableDiffusionPrior(UNetPrior):
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
         freeu: bool = False,
-        offload: str = "none",
+        offload: str = "text",
         vocabulary: dict[str, list[str]] | None = None,
         family: str | None = None,
     ) -> None:

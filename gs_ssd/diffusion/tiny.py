@@ -278,7 +278,7 @@ def tiny_prior(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     freeu: bool = False,
-    offload: str = "none",
+    offload: str = "text",
 ) -> DiffusersPrior:
     """A family's miniature as a prior; `image_condition` makes Stable Diffusion's an InstructPix2Pix."""
     family = "ip2p" if image_condition else family

@@ -125,7 +125,7 @@ def edit_picture(
     trouble = pull(edit, stop)
     result = edit.finish()
     result.save(run.folder, config=run.config)
-    device = prior.encode_prompt([""]).hidden.device
+    device = prior.device
     before, after = result.before.to(device), result.after.to(device)
     measure = _meter(str(device), **run.measured)
     values: dict[str, Any] = measure(before, after, fit_mask(item.mask, *after.shape[1:3]), item.target)

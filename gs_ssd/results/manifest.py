@@ -19,10 +19,10 @@ PACKAGES = ("torch", "diffusers", "transformers", "gsplat", "numba", "numpy", "p
 
 
 def peak_memory_mb() -> dict[str, float]:
-    """Peak resident memory of the process, and of the GPU where there is one, in MB."""
-    peak = {"cpu": round(_peak_resident_bytes() / (1 << 20), 1)}
+    """Peak resident memory of the process, and of the GPU where there is one, in MB of 10^6 bytes."""
+    peak = {"cpu": round(_peak_resident_bytes() / 1e6, 1)}
     if torch.cuda.is_available():
-        peak["cuda"] = round(torch.cuda.max_memory_allocated() / (1 << 20), 1)
+        peak["cuda"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
     return peak
 
 

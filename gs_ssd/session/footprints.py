@@ -62,24 +62,33 @@ def footprint(name: str) -> Footprint | None:
     return FOOTPRINTS.get(SHAPES.get(name, name))
 
 
-def gpu_peak(model: Footprint, *, side: int, views: int = 1, settings: Collection[str] = ()) -> float:
-    """GB of the GPU at the peak of an edit, with those of `levers_of` in use that `settings` names."""
+def gpu_peak(
+    model: Footprint, *, side: int, views: int = 1, settings: Collection[str] = (), again: bool = False
+) -> float:
+    """GB of the GPU at the peak of an edit, the prompts encoded before the network comes.
+
+    Args:
+        settings: those of `levers_of` that are in use; "diffusion.offload=none": the text encoders stay.
+        again: a further edit by the same prior, whose network is there while the prompts are encoded.
+    """
     used = {setting.partition("=")[0] for setting in settings}
     views = 1 if "views_per_step" in used else views
     scale = views * (side / 512) ** 2
     half = 0.5 if "diffusion.vae_dtype" in used else 1.0
     encode = ENCODE_TAESD if "diffusion.vae" in used else ENCODE * half
-    held = RUNTIME + model.network + AUTOENCODER * half
+    held = RUNTIME + AUTOENCODER * half
     step = scale * max(encode, model.predict)
     if "diffusion.offload" in used:
-        return held + max(model.text, step)
-    return held + model.text + step
+        return held + model.network + model.text + step
+    if again:
+        return held + model.network + max(model.text, step)
+    return held + max(model.text, model.network + step)
 
 
 def levers_of(model: Footprint, *, views: int = 1) -> list[str]:
     """The settings that lower a model's peak, those that change the result least first."""
     vae = [f"diffusion.vae_dtype={model.vae_dtype}", *["diffusion.vae=taesd"] * model.taesd]
-    return ["diffusion.offload=text", *["views_per_step=1"] * (views > 1), *vae]
+    return [*["views_per_step=1"] * (views > 1), *vae]
 
 
 def fitting(model: Footprint, card: float, *, side: int, views: int = 1) -> list[str] | None:
@@ -99,7 +108,7 @@ def levers(prior: Mapping[str, Any], *, views: int = 1) -> list[str]:
     dtype = prior.get("dtype", {})
     found = {
         "views_per_step=1": views > 1,
-        "diffusion.offload=text": prior.get("offload", "none") == "none",
+        "diffusion.offload=text": prior.get("offload") == "none",
         "diffusion.dtype=float16": dtype.get("network") == "float32",
         f"diffusion.vae_dtype={model.vae_dtype}": dtype.get("vae", "float32") == "float32",
         "diffusion.vae=taesd": model.taesd and not prior.get("tiny_vae", False),

@@ -204,17 +204,19 @@ def test_a_forecast_says_what_a_large_model_takes_of_which_card(capsys):
     settings = ["doctor", "scene=face", "prompt=clown", "device=cpu"]
     assert main([*settings, "diffusion=sdxl"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert "1 × 1024×1024 pixels" in said[0] and said[1].startswith("about 20.7 GB of a GPU at the peak")
+    assert "1 × 1024×1024 pixels" in said[0] and said[1].startswith("about 19.0 GB of a GPU at the peak")
     assert "  a card of 24 GB: as it is" in said
-    assert "  a card of 16 GB: diffusion.offload=text diffusion.vae_dtype=bfloat16" in said
+    assert "  a card of 16 GB: diffusion.vae_dtype=bfloat16" in said
     assert said[2].startswith("  a card of 8 GB: ")
     assert main([*settings, "diffusion=flux", "resolution=512"]) == 0
     assert "a card of 24 GB: too small, " in capsys.readouterr().out
-    assert main([*settings, "diffusion=sdxl", "diffusion.vae=taesd", "diffusion.offload=text"]) == 0
+    assert main([*settings, "diffusion=sdxl", "diffusion.vae=taesd"]) == 0
     assert "about 8.2 GB of a GPU" in capsys.readouterr().out
+    assert main([*settings, "diffusion=sdxl", "diffusion.offload=none"]) == 0
+    assert "about 20.7 GB of a GPU" in capsys.readouterr().out
 
 
 def test_a_card_is_told_which_models_it_holds():
-    assert "holds: sd15, sd21, ip2p, sdxl;" in doctor.cards_models(24.0).what
-    assert "sd35 with diffusion.offload=text" in doctor.cards_models(24.0).what
-    assert "sd21 with diffusion.offload=text diffusion.vae_dtype=float16" in doctor.cards_models(5.2).what
+    assert "holds: sd15, sd21, ip2p, sdxl, sd35, flux2, pixart;" in doctor.cards_models(24.0).what
+    assert "z_image with diffusion.vae_dtype=float16" in doctor.cards_models(24.0).what
+    assert "sd21 with diffusion.vae_dtype=float16" in doctor.cards_models(5.2).what

@@ -70,7 +70,7 @@ def test_peak_memory_on_every_system(platform, monkeypatch):
         usage = SimpleNamespace(ru_maxrss=(3 << 30) // unit)
         resource = SimpleNamespace(getrusage=lambda _: usage, RUSAGE_SELF=0)
         monkeypatch.setitem(sys.modules, "resource", resource)
-    assert peak_memory_mb()["cpu"] == 3072.0
+    assert peak_memory_mb()["cpu"] == 3221.2  # MB of 10^6 bytes
 
 
 def test_uint8_rounds_and_clamps():

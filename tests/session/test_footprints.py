@@ -74,6 +74,15 @@ def test_every_lever_lowers_the_peak(name):
     assert fitting(model, peaks[-1] - 0.1, side=model.side, views=2) is None
 
 
+def test_text_encoders_and_network_are_not_there_together():
+    model = FOOTPRINTS["flux"]
+    first, further, kept = (
+        gpu_peak(model, side=512, settings=["diffusion.offload=none"] * none, again=again)
+        for none, again in ((False, False), (False, True), (True, True))
+    )
+    assert further - first == pytest.approx(model.text - ENCODE) and kept - further == pytest.approx(ENCODE)
+
+
 def test_what_runs_out_of_memory_is_told_what_its_family_has():
     assert "diffusion.vae_dtype=bfloat16" in levers({"family": "sdxl"})
     assert "diffusion.vae=taesd" not in levers({"family": "pixart"})
@@ -82,10 +91,10 @@ def test_what_runs_out_of_memory_is_told_what_its_family_has():
 def test_the_page_has_these_numbers():
     page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     for name, model in FOOTPRINTS.items():
-        offload, half, *taesd = levers_of(model)
+        half, *taesd = levers_of(model)
         cells = []
         for side in (512, 1024):
-            steps = ([], [offload], [offload, half], *[[offload, half, *taesd]] * len(taesd))
+            steps = ([], [half], *[[half, *taesd]] * len(taesd))
             cells += [f"{gpu_peak(model, side=side, settings=settings):.1f}" for settings in steps]
             cells += ["–"] * (not taesd)
         assert f"| `{name}` | {' | '.join(cells)} |" in page
