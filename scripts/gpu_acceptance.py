@@ -227,7 +227,7 @@ def speed(name: str, prior: DiffusersPrior, side: int, count: int, matrix: int) 
     predicted = ""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        predicted = f"{gpu_peak(footprint(name), side=side):.1f} GB predicted"
+        predicted = f"{gpu_peak(footprint(name), side=side, again=True):.1f} GB predicted"
     reports, _ = steps(prior, side, count + 1, device)
     mean = {phase: 1000 * sum(r.seconds[phase] for r in reports[1:]) / count for phase in PHASES}
     peak = f", peak {torch.cuda.max_memory_allocated() / 1e9:.1f} GB" if device.type == "cuda" else ""

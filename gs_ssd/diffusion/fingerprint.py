@@ -20,7 +20,9 @@ def fingerprint(prior: DiffusionPrior) -> str:
     digest = hashlib.sha256()
     steps = range(0, len(prior.schedule), 100)
     digest.update(repr([(prior.schedule.alpha(t), prior.schedule.sigma(t)) for t in steps]).encode())
-    names = sorted(name.removeprefix("_") for name, x in vars(prior).items() if isinstance(x, torch.nn.Module))
+    names = sorted(
+        name.removeprefix("_") for name, x in vars(prior).items() if isinstance(x, torch.nn.Module)
+    )
     for part in names:
         network = getattr(prior, part)
         if part == "network" or not is_stored(network):

@@ -54,7 +54,10 @@ def bring(module: Any, device: torch.device) -> Any:
     """The module on a device; a stored one's weights are read, if they are not in memory."""
     if is_stored(module) and next(module.parameters()).is_meta:
         whole = module.read_weights(next(module.parameters()).dtype)
-        tensors = (whole.named_parameters(remove_duplicate=False), whole.named_buffers(remove_duplicate=False))
+        tensors = (
+            whole.named_parameters(remove_duplicate=False),
+            whole.named_buffers(remove_duplicate=False),
+        )
         for name, tensor in chain(*tensors):
             owner, _, own = name.rpartition(".")
             setattr(module.get_submodule(owner), own, tensor.requires_grad_(False))

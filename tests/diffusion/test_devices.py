@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 import pytest
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import gs_ssd
 from gs_ssd.diffusion.gaussian_prior import GaussianPrior
 from gs_ssd.diffusion.timesteps import Linear
 from gs_ssd.diffusion.tiny import tiny_prior
@@ -18,48 +24,126 @@ from gs_ssd.render import render
 from gs_ssd.scene import FixedViews, OrbitViews, find_frame
 
 aten = torch.ops.aten
+PACKAGE = f"{Path(gs_ssd.__file__).parent}/"
+# What waits for the device, as an operation or as a method that is none.
 READS = (aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default)
+BY_INDEX = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default)
+TRANSFERS = (Tensor.tolist, Tensor.cpu, Tensor.numpy, Tensor.__array__)
+# The schedule's numbers and the drawn views are on the host. The rasterizer is gsplat's on a card, and waits once, to
+# learn how many tiles there are.
+HOST = ("diffusion/schedule.py", "diffusion/timesteps.py", "scene/", "edit/splats.py:__call__", "render/")
 
 
-def test_a_step_reads_once(gaussians):
-    """All that a step decides on comes to the host in one transfer; without it, on a card, it would wait for each."""
-    means = {"": 0.5, "grey": 0.5, "red": 0.9}
-    prior = GaussianPrior({name: torch.full((3, 32, 32), value) for name, value in means.items()}, std=0.3)
-    cameras, _ = OrbitViews(find_frame(gaussians), 32, 32).sample(2, torch.Generator().manual_seed(0))
-    editable = gaussians.means[:, 0] > 0
+def place() -> str:
+    """The project's function that is being run, as "file:name"; empty for what is on the host or the rasterizer's."""
+    frames = [f for f in traceback.extract_stack() if f.filename.startswith(PACKAGE)]
+    own = f"{frames[-1].filename.removeprefix(PACKAGE)}:{frames[-1].name}"
+    return "" if own.startswith(HOST) else own
+
+
+class Reads(TorchDispatchMode):
+    """Notes where the host asks for what a device has computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        masks = args[1] if function in BY_INDEX else ()
+        if function in READS or any(x is not None and x.dtype == torch.bool for x in masks):
+            self.note()
+        return function(*args, **(kwargs or {}))
+
+    def note(self) -> None:
+        self.places += [found] if (found := place()) else []
+
+
+class Transfers(TorchFunctionMode):
+    """The same of methods that are no operations on a CPU."""
+
+    def __init__(self, reads: Reads) -> None:
+        super().__init__()
+        self.reads = reads
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in TRANSFERS:
+            self.reads.note()
+        return function(*args, **(kwargs or {}))
+
+
+def counted(gaussians, prior, side: int, **settings) -> list[str]:
+    """Where a step of an edit with two known views reads."""
+    cameras, _ = OrbitViews(find_frame(gaussians), side, side).sample(2, torch.Generator().manual_seed(0))
     canvas = SplatCanvas(
-        TrainableScene(gaussians, editable=editable),
+        TrainableScene(gaussians, editable=gaussians.means[:, 0] > 0),
         source=gaussians.clone(),
         views=FixedViews(cameras),
         renderer=render,
         prior=prior,
         texts=encode_prompts(prior, target="red", source="grey"),
-        anchors=Anchors(),
+        **{"anchors": Anchors()} | settings,
     )
     generator = torch.Generator().manual_seed(0)
     how = {"guidance": SSD(), "timesteps": Linear(), "num_steps": 6, "generator": generator}
     run = distil(canvas, prior=prior, **how)
-    for _ in range(3):  # both views are known
+    for _ in range(4):  # both views are known
         next(run)
-    places = []
-
-    class Reads(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            if function in READS:
-                import traceback
-
-                stack = [f.name for f in traceback.extract_stack() if "gs_ssd" in f.filename]
-                places.append(stack[-1] if stack else "?")
-            return function(*args, **(kwargs or {}))
-
-    with Reads():
+    with Reads() as reads, Transfers(reads):
         next(run)
-    # The schedule's numbers and the drawn views are on the host; the rasterizer's own reads are gsplat's on a card.
-    host = {"alpha", "sigma", "sample", "__call__"}
-    assert [name for name in places if name not in host and name not in RASTERIZER] == [], places
+    return reads.places
 
 
-RASTERIZER = {"rasterization", "backward", "forward"}
+def closed_form() -> GaussianPrior:
+    means = {"": 0.5, "grey": 0.5, "red": 0.9}
+    return GaussianPrior({name: torch.full((3, 32, 32), value) for name, value in means.items()}, std=0.3)
+
+
+@pytest.mark.parametrize(
+    "prior, side",
+    [
+        (closed_form, 32),
+        (lambda: tiny_prior(freeu=True), 64),
+        pytest.param(lambda: tiny_prior("sdxl"), 64, marks=pytest.mark.slow),
+        pytest.param(lambda: tiny_prior("sd3"), 64, marks=pytest.mark.slow),
+        pytest.param(lambda: tiny_prior("pixart"), 64, marks=pytest.mark.slow),
+    ],
+    ids=["closed form", "sd", "sdxl", "sd3", "pixart"],
+)
+def test_a_step_reads_once(gaussians, prior, side):
+    """All that a step decides on comes to the host in one transfer: with gsplat's, two waits on a card."""
+    assert counted(gaussians, prior(), side) == ["edit/loop.py:read"]
+
+
+class Curious(Anchors):
+    """Anchors that ask for a number in each of the ways that make the host wait."""
+
+    def __init__(self, ask) -> None:
+        super().__init__()
+        self.ask = ask
+
+    def add_gradients(self, scene):
+        self.ask(scene.params["means"].detach()[:, 0])
+        return super().add_gradients(scene)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda x: float(x[0]),
+        lambda x: x.tolist(),
+        lambda x: x[x > 0],
+        lambda x: x.clone().index_put_((x > 0,), torch.zeros(())),
+        lambda x: x.nonzero(),
+        lambda x: x.cpu(),
+        lambda x: x.numpy(),
+        lambda x: bool((x > 0).any()),
+    ],
+    ids=["item", "tolist", "mask", "mask set", "nonzero", "cpu", "numpy", "bool"],
+)
+def test_a_second_read_is_seen(gaussians, ask):
+    """The check itself: each way to make the host wait is counted."""
+    found = counted(gaussians, closed_form(), 32, anchors=Curious(ask))
+    assert sorted(found) == ["edit/loop.py:read", "edit/splats.py:settle"]
 
 
 @pytest.mark.gpu
