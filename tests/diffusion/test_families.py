@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 
 from gs_ssd.diffusion.diffusers_prior import DiffusersPrior
@@ -80,6 +82,28 @@ def test_the_time_reaches_the_network(prior):
     step = step_of(prior)
     early, late = (prior.network_output(step.z_t, t, step.text["target"], step.image) for t in (100, 900))
     assert not torch.allclose(early, late, atol=1e-4)
+
+
+class Attentions(TorchFunctionMode):
+    """Counts fused attentions, and products with a matrix of all pairs."""
+
+    fused = spelled_out = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.fused += function is F.scaled_dot_product_attention
+        self.spelled_out += function in (F.softmax, torch.softmax, torch.Tensor.softmax)
+        return function(*args, **(kwargs or {}))
+
+
+def test_attention_is_fused(prior):
+    """In the network and in the autoencoder, forwards and backwards."""
+    step = step_of(prior)
+    with Attentions() as seen:
+        prior.network_output(step.z_t, step.t, step.text["target"], step.image)
+    assert seen.fused and not seen.spelled_out
+    with Attentions() as seen:
+        prior.encode(torch.rand(1, 64, 64, 3, requires_grad=True)).sum().backward()
+    assert seen.fused and not seen.spelled_out
 
 
 @pytest.mark.parametrize("family", MINIATURES)

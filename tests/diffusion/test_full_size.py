@@ -41,6 +41,18 @@ def test_published_parameter_counts(name):
     assert list(found.values()) == pytest.approx(texts, rel=0.001)
 
 
+@pytest.mark.parametrize("joined", [False, True])
+def test_wheels_that_are_not_there_are_one_line(tmp_path, joined):
+    """Before torch is imported."""
+    arguments = [f"--wheels={tmp_path}"] if joined else ["--wheels", str(tmp_path)]
+    script = str(ROOT / "scripts" / "gpu_acceptance.py")
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "holds no *.whl" in done.stderr
+    (tmp_path / "broken-1-py3-none-any.whl").write_bytes(b"no wheel")
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "gather them with" in done.stderr
+
+
 @pytest.mark.slow
 def test_the_acceptance_script_runs_on_a_cpu(tmp_path):
     table = tmp_path / "table.md"
