@@ -1,4 +1,4 @@
-"""Ten minutes that prove the CUDA path on one card: correctness beside the CPU, then speed and memory by phase.
+"""About ten minutes that prove the CUDA path on one card: correctness beside the CPU, then speed and memory by phase.
 
     python scripts/gpu_acceptance.py                         on a machine with a GPU; writes docs/gpu_acceptance.md
     python scripts/gpu_acceptance.py --wheels wheels         the same where there is a torch, but no network
@@ -10,9 +10,9 @@ needs beside torch is carried as wheels, gathered in an environment that has the
     pip freeze --exclude-editable | grep -Ev '^(gs-ssd|gs_ssd|torch|torchvision|triton|nvidia|cuda)' > wanted.txt
     pip wheel --no-deps -w wheels -r wanted.txt
 
-A part that fails, or for which no time is left, is a row that says so; the others go on. It has not run on a card: that
-ten minutes are enough is an estimate from counted work (kernels 1 to 4 minutes, tests 1 to 2, models 4). No part is begun
-after `--minutes`, and the largest model comes last.
+A part that fails, or for which no time is left, is a row that says so; the others go on. It has not run on a card, so
+that ten minutes are enough is an estimate: 1 to 4 for the kernels, 1 to 2 for the tests, 4 for the models by their
+counted work. No part is begun after `--minutes`, and the largest model comes last.
 """
 
 from __future__ import annotations
