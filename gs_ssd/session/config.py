@@ -30,6 +30,7 @@ from gs_ssd.diffusion.folders import recognise
 from gs_ssd.errors import UserError
 from gs_ssd.results.folder import slug
 from gs_ssd.session.calibration import PHOTOS, calibrated
+from gs_ssd.session.footprints import check_card, footprint
 from gs_ssd.session.shorthands import (
     as_overrides,
     check_timesteps,
@@ -291,11 +292,22 @@ def pick_device(name: str, ranks: Ranks | None = None, *, setting: str = "device
 
 
 def pick_prior_device(cfg: DictConfig, ranks: Ranks | None = None) -> torch.device:
-    """Where the prior runs: on a card of its own, or where the scene is."""
-    own = cfg.diffusion.get("device")
-    if own is None:
-        return pick_device(cfg.device, ranks)
-    return pick_device(own, ranks, setting="diffusion.device")
+    """Where the prior runs: on a card of its own, or where the scene is.
+
+    Raises UserError for a card that is too small for it.
+    """
+    import torch
+
+    asked = cfg.diffusion
+    if asked.get("device") is None:
+        device = pick_device(cfg.device, ranks)
+    else:
+        device = pick_device(asked.device, ranks, setting="diffusion.device")
+    name = str(asked.name)
+    model = footprint(name) or footprint(family("folder" if asked.path else name, asked.path))
+    if device.type == "cuda" and model is not None:
+        check_card(name, model, torch.cuda.get_device_properties(device).total_memory / 1e9)
+    return device
 
 
 def scene_of(cfg: DictConfig, generator: torch.Generator) -> Scene:
@@ -390,10 +402,10 @@ def scene_edit(
     scene = scene_of(cfg, generator) if scene is None else scene
     measures.cameras(scene)  # are there enough? Found out before the edit
     videos_of(cfg, scene)  # checked before a prior is loaded
+    prior_device = pick_prior_device(cfg, ranks)
     if device.type == "cuda":
         compile_kernels(device)  # minutes at the first time, and before anything is downloaded
     source = None if cfg.scene.path is None else cfg.prompt.source or ""
-    prior_device = pick_prior_device(cfg, ranks)
     prior: Any = load or (lambda: build(cfg, "diffusion", device=prior_device))
     if cfg.get("mask") is not None:
         prior = prior()
@@ -494,7 +506,7 @@ class Loaded:
         if self._prior is None or key != self._key:
             self._prior = None  # before another one is loaded: two may not fit
             self._prior = (
-                self._load() if self._load else build(cfg, "diffusion", device=pick_device(cfg.device))
+                self._load() if self._load else build(cfg, "diffusion", device=pick_prior_device(cfg))
             )
             self._key = key
         return self._prior

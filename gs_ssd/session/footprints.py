@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from gs_ssd.errors import UserError
+
 RUNTIME = 0.8  # GB of CUDA's context, the libraries' workspaces and unused parts of blocks: an estimate
 
 
@@ -97,6 +99,17 @@ def fitting(model: Footprint, card: float, *, side: int, views: int = 1) -> list
         if gpu_peak(model, side=side, views=views, settings=settings) <= card:
             return settings
     return None
+
+
+def check_card(name: str, model: Footprint, card: float) -> None:
+    """Raise UserError where a card of so many GB can't hold what of a model must be there at once, by weights alone."""
+    weights = max(model.network, model.text)
+    if RUNTIME + weights > card:
+        others = [other for other, known in FOOTPRINTS.items() if fitting(known, card, side=512) is not None]
+        raise UserError(
+            f"diffusion={name} needs {weights:.1f} GB for weights alone, and the GPU has {card:.1f} GB; "
+            f"use {', '.join([*others, 'embedded'])}, or diffusion.device=cpu"
+        )
 
 
 def levers(prior: Mapping[str, Any], *, views: int = 1) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from gs_ssd.cli.main import main
 from gs_ssd.diffusion.load import load_prior
@@ -75,3 +77,16 @@ def test_it_is_one_line_with_what_would_work(kind, models, tmp_path, capsys):
     lines = [line for line in said.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and expected in lines[0] and "Traceback" not in said
     assert not out.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card, of another size")
+def test_a_card_that_is_too_small_is_one_line_before_anything_is_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("gs_ssd.session.config.pick_device", lambda *_, **__: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=16e9))
+    out = tmp_path / "out"
+    assert main(["edit", "scene=face", "prompt=clown", "diffusion=flux", f"output_dir={out}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "error: diffusion=flux needs 23.8 GB for weights alone, and the GPU has 16.0 GB; use sd15"
+    )
+    assert said.count("\n") == 1 and not out.exists()

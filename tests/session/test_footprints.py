@@ -7,12 +7,14 @@ import pytest
 from gs_ssd.assets import ROOT
 from gs_ssd.diffusion.adapters import TAESD
 from gs_ssd.diffusion.load import ALIASES, TINY
+from gs_ssd.errors import UserError
 from gs_ssd.session.calibration import PHOTOS
 from gs_ssd.session.footprints import (
     AUTOENCODER,
     ENCODE,
     ENCODE_TAESD,
     FOOTPRINTS,
+    check_card,
     fitting,
     footprint,
     gpu_peak,
@@ -81,6 +83,17 @@ def test_text_encoders_and_network_are_not_there_together():
         for none, again in ((False, False), (False, True), (True, True))
     )
     assert further - first == pytest.approx(model.text - ENCODE) and kept - further == pytest.approx(ENCODE)
+
+
+def test_a_card_that_weights_alone_overfill_is_refused():
+    with pytest.raises(
+        UserError, match=r"diffusion=flux needs 23\.8 GB .* the GPU has 16\.0 GB; use sd15, sd21,"
+    ):
+        check_card("flux", FOOTPRINTS["flux"], 16.0)
+    for name, model in FOOTPRINTS.items():
+        check_card(name, model, gpu_peak(model, side=512, settings=levers_of(model)))
+    with pytest.raises(UserError, match=r"use embedded, or diffusion\.device=cpu"):
+        check_card("sd21", FOOTPRINTS["sd21"], 2.0)
 
 
 def test_what_runs_out_of_memory_is_told_what_its_family_has():
