@@ -303,10 +303,10 @@ def pick_prior_device(cfg: DictConfig, ranks: Ranks | None = None) -> torch.devi
         device = pick_device(cfg.device, ranks)
     else:
         device = pick_device(asked.device, ranks, setting="diffusion.device")
-    name = str(asked.name)
-    model = footprint(name) or footprint(family("folder" if asked.path else name, asked.path))
-    if device.type == "cuda" and model is not None:
-        check_card(name, model, torch.cuda.get_device_properties(device).total_memory / 1e9)
+    if device.type == "cuda" and "name" in asked:  # a prior of the user's own need not have one
+        name = str(asked.name)
+        if (model := footprint(name) or footprint(family(name, asked.path))) is not None:
+            check_card(name, model, torch.cuda.get_device_properties(device).total_memory / 1e9)
     return device
 
 
