@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gs_ssd import __version__
 from gs_ssd.assets import PRIOR
@@ -328,7 +328,7 @@ def on_a_card(job: Job, diffusion: DictConfig, card: float | None) -> Iterator[s
     model = footprint(str(diffusion.name)) or footprint(job.family)
     if model is None:
         return
-    size = {"side": job.side, "views": job.views}
+    size: dict[str, Any] = {"side": job.side, "views": job.views}
     off = {"offload": "text", "vae": None, "vae_dtype": "float32"}
     chosen = {f"diffusion.{name}={diffusion[name]}" for name, no in off.items() if diffusion[name] != no}
     peak = gpu_peak(model, **size, settings=chosen)

@@ -40,7 +40,7 @@ def load_part(model: ModelFolder, part: str, dtype: torch.dtype) -> Any:
     half = dtype != torch.float32
     if sum(file.stat().st_size for file in model.weights(part, half=half)[1]) < SMALL:
         return _read(model, part, lambda: _whole(model, part, dtype))
-    module = _read(model, part, lambda: _empty(model, part)).to(dtype)
+    module = torch.nn.Module.to(_read(model, part, lambda: _empty(model, part)), dtype)
     module.read_weights = lambda dtype: _read(model, part, lambda: _whole(model, part, dtype))
     return module
 
