@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gs_ssd.diffusion.parts import bring, drop, is_stored, keep
+from gs_ssd.diffusion.parts import bring, cast, drop, is_stored, keep
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.schedule import NoiseSchedule
 from gs_ssd.diffusion.text import TextCondition
@@ -268,12 +268,12 @@ class DiffusersPrior(DiffusionPrior):
         dtypes = {part: part.dtype for part in self.running}
         shortcut, self.shortcut = self.shortcut, None
         for part in dtypes:
-            torch.nn.Module.to(part, torch.float32)
+            cast(part, torch.float32)
         try:
             yield
         finally:
             for part, dtype in dtypes.items():
-                torch.nn.Module.to(part, dtype)
+                cast(part, dtype)
             if shortcut is not None:
                 shortcut.forget()
                 self.shortcut = shortcut
@@ -281,9 +281,8 @@ class DiffusersPrior(DiffusionPrior):
 
 def frozen(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """The module where and as it is to run, without training; a stored one's weights stay in their files."""
-    # Module.to is torch's own: diffusers' override warns about casts that these models don't mind.
     place = torch.device("meta") if is_stored(module) else device
-    return torch.nn.Module.to(module, place, dtype).eval().requires_grad_(False)
+    return torch.nn.Module.to(cast(module, dtype), place).eval().requires_grad_(False)
 
 
 class _ScaleGradient(torch.autograd.Function):

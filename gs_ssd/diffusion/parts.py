@@ -40,7 +40,7 @@ def load_part(model: ModelFolder, part: str, dtype: torch.dtype) -> Any:
     half = dtype != torch.float32
     if sum(file.stat().st_size for file in model.weights(part, half=half)[1]) < SMALL:
         return _read(model, part, lambda: _whole(model, part, dtype))
-    module = torch.nn.Module.to(_read(model, part, lambda: _empty(model, part)), dtype)
+    module = cast(_read(model, part, lambda: _empty(model, part)), dtype)
     module.read_weights = lambda dtype: _read(model, part, lambda: _whole(model, part, dtype))
     return module
 
@@ -62,6 +62,17 @@ def bring(module: Any, device: torch.device) -> Any:
             owner, _, own = name.rpartition(".")
             setattr(module.get_submodule(owner), own, tensor.requires_grad_(False))
     return torch.nn.Module.to(module, device)
+
+
+def cast(module: Any, dtype: torch.dtype) -> Any:
+    """The module with its parameters in a type. Buffers stay as they are: rounded frequencies would misplace words."""
+    owners = list(module.modules())
+    buffers = [(owner, name, x) for owner in owners for name, x in owner.named_buffers(recurse=False)]
+    # Module.to is torch's own: diffusers' override warns about casts that these models don't mind.
+    torch.nn.Module.to(module, dtype)
+    for owner, name, buffer in buffers:
+        setattr(owner, name, buffer)
+    return module
 
 
 def drop(module: Any, rest: torch.device) -> None:
@@ -134,7 +145,7 @@ def _whole(model: ModelFolder, part: str, dtype: torch.dtype) -> Any:
     # In the file's own type nothing is copied, and nothing read that is not looked at.
     module = loader.from_pretrained(model.path, **where, torch_dtype=max(types, key=str))
     module.load_state_dict(weights, strict=False, assign=True)
-    return torch.nn.Module.to(module, dtype)
+    return cast(module, dtype)
 
 
 def _types(files: list[Path]) -> set[torch.dtype]:

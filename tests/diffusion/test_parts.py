@@ -72,6 +72,14 @@ def test_every_family_says_the_same(family, dtype, folder, all_stored, monkeypat
     assert not any(p.requires_grad for p in stored.network.parameters()) and not stored.network.training
 
 
+@pytest.mark.parametrize("small", [0, 1e12], ids=["stored", "at once"])
+def test_words_keep_their_places_in_half_precision(small, folder, monkeypatch):
+    """Rotary frequencies are not rounded with the weights, as transformers itself has it."""
+    monkeypatch.setattr(parts, "SMALL", small)
+    (encoder,) = load_prior(folder("z_image"), device="cpu", dtype="bfloat16").keep_weights()[1:]
+    assert encoder.dtype == torch.bfloat16 and encoder.model.rotary_emb.inv_freq.dtype == torch.float32
+
+
 @pytest.mark.parametrize("family", FEW)
 def test_text_encoders_and_network_are_never_there_together(family, folder, all_stored, monkeypatch):
     prior = load_prior(folder(family), device="cpu")
