@@ -86,14 +86,14 @@ def compose(overrides: Sequence[str], door: str = "train") -> DictConfig:
     Raises UserError for what can't be composed, with what exists; before torch is imported, wherever that is possible.
     """
     check_assets()
-    if _needs_to_know_the_device(overrides):
-        _composed(
-            settled(overrides, door, cuda=False), door
-        )  # what is mistyped is answered before torch is imported
-        import torch
+    without = settled(overrides, door, cuda=False)
+    cfg = _composed(without, door)  # what is mistyped is answered before torch is imported
+    if not _needs_to_know_the_device(overrides):
+        return cfg
+    import torch
 
-        return _composed(settled(overrides, door, cuda=torch.cuda.is_available()), door)
-    return _composed(settled(overrides, door, cuda=False), door)
+    here = settled(overrides, door, cuda=torch.cuda.is_available())
+    return cfg if here == without else _composed(here, door)
 
 
 def _needs_to_know_the_device(overrides: Sequence[str]) -> bool:

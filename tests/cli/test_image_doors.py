@@ -24,6 +24,7 @@ from gs_ssd.errors import UserError
 from gs_ssd.session.run import Run
 from tests.methods import METHODS
 from tests.results.test_report import Page
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = ["prompt.source=a man", "prompt.target=it's, a clown"]
@@ -294,7 +295,7 @@ def test_the_files_run_from_anywhere(script, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert result.returncode == 0, result.stderr
     assert f"python scripts/{script}.py" in result.stdout and "guidance: cds, csd" in result.stdout

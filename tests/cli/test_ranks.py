@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,14 +15,14 @@ from gs_ssd.errors import UserError
 from gs_ssd.ranks import ALONE, Ranks, joined
 from gs_ssd.scene import load_gaussians, save_gaussians
 from tests.synthetic import random_gaussians
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
 FAST = [
     "diffusion=tiny", "device=cpu", "resolution=64", "render.frames=4", "render.size=64", "metrics.views=4",
     "no_edit_guard=false", "prompt.source=a photo", "prompt.target=a drawing",
 ]  # fmt: skip
-PATIENCE = 3000  # seconds: a machine that does much else is slow, not wrong
-GROWING = ["densify.start=6", "densify.every=6"]
+WHOLE = ["steps=30", "views_per_step=2", "densify.start=6", "densify.every=6", "checkpoint.every=1"]
 
 
 def start(tmp_path: Path, *settings: str, ranks: int = 1) -> subprocess.Popen:
@@ -53,29 +53,38 @@ def check_equal(one: Path, other: Path, within: float = 1e-5) -> None:
         torch.testing.assert_close(other.tensors()[name], value, rtol=0, atol=within, msg=name)
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What one process makes of `WHOLE` by a method, without a break."""
+
+    @cache
+    def made(method: str = "ssd") -> Path:
+        folder = tmp_path_factory.mktemp("alone")
+        process = start(folder, *WHOLE, f"guidance={method}", f"output_dir={folder / 'out'}")
+        text = said(process)
+        assert process.returncode == 0, text
+        return folder / "out"
+
+    return made
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method, within", [("ssd", 1e-5), ("vsd", 1e-3)])  # its own AdamW enlarges rounding
-def test_two_ranks_of_one_view_are_one_of_two_views(method, within, tmp_path):
-    settings = [f"guidance={method}", "steps=30", "views_per_step=2", *GROWING]
-    alone = start(tmp_path, *settings, f"output_dir={tmp_path / 'one'}")
-    both = start(tmp_path, *settings, f"output_dir={tmp_path / 'two'}", ranks=2)
+def test_two_ranks_of_one_view_are_one_of_two_views(method, within, alone, tmp_path):
+    both = start(tmp_path, *WHOLE, f"guidance={method}", f"output_dir={tmp_path / 'out'}", ranks=2)
     text = said(both)
-    assert alone.wait(PATIENCE) == both.returncode == 0, text
+    assert both.returncode == 0, text
     assert text.count("edited ") == 1  # one of them speaks
-    check_equal(tmp_path / "one", tmp_path / "two", within)
+    check_equal(alone(method), tmp_path / "out", within)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, -1])  # the one that writes, the one that doesn't
-def test_a_killed_rank_ends_all_in_a_line_and_its_run_is_resumed(victim, tmp_path):
-    settings = ["steps=40", "views_per_step=2", *GROWING, "checkpoint.every=1"]
-    alone = start(tmp_path, *settings, f"output_dir={tmp_path / 'one'}")
-    out = tmp_path / "two"
-    process = start(tmp_path, *settings, f"output_dir={out}", ranks=2)
-    until = time.monotonic() + 200
-    while not list(out.glob("**/checkpoint*")):
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.05)
+def test_a_killed_rank_ends_all_in_a_line_and_its_run_is_resumed(victim, alone, tmp_path):
+    out = tmp_path / "out"
+    process = start(tmp_path, *WHOLE, f"output_dir={out}", ranks=2)
+    until(lambda: list(out.glob("checkpoint*")) or process.poll() is not None)
+    assert process.poll() is None
     children = subprocess.run(
         ["pgrep", "-P", str(process.pid)], capture_output=True, text=True
     ).stdout.split()
@@ -86,27 +95,24 @@ def test_a_killed_rank_ends_all_in_a_line_and_its_run_is_resumed(victim, tmp_pat
     assert len(own) == 1 and "resume=" in own[0], text
     assert not (out / "edited.ply").exists()
     resumed = start(tmp_path, f"resume={out}", ranks=2)
-    assert resumed.wait(PATIENCE) == alone.wait(PATIENCE) == 0, said(resumed)
-    check_equal(tmp_path / "one", out)
+    text = said(resumed)
+    assert resumed.returncode == 0, text
+    check_equal(alone(), out)
 
 
 @pytest.mark.slow
-def test_another_number_of_ranks_resumes_a_run(tmp_path):
-    """From two to one and from one to two: what a run without a break comes to."""
-    settings = ["steps=14", "views_per_step=2", *GROWING, "checkpoint.every=1"]
-    alone = start(tmp_path, *settings, f"output_dir={tmp_path / 'one'}")
-    for before, after in ((2, 1), (1, 2)):
-        out = tmp_path / f"from_{before}"
-        process = start(tmp_path, *settings, f"output_dir={out}", ranks=before)
-        while not list(out.glob("**/checkpoint*")):
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        assert "edited   14 of" not in (text := said(process)) and list(out.glob("**/checkpoint*")), text
-        resumed = start(tmp_path, f"resume={out}", ranks=after)
-        assert "resumed  at step" in (text := said(resumed)) and resumed.returncode == 0, text
-        assert alone.wait(PATIENCE) == 0
-        check_equal(tmp_path / "one", out)
+@pytest.mark.parametrize("before, after", [(2, 1), (1, 2)])
+def test_another_number_of_ranks_resumes_a_run(before, after, alone, tmp_path):
+    """What was stopped by a signal comes to what a run without a break comes to."""
+    out = tmp_path / "out"
+    process = start(tmp_path, *WHOLE, f"output_dir={out}", ranks=before)
+    while "(3 of 30 steps)" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert "edited   30 of" not in (text := said(process)) and list(out.glob("checkpoint*")), text
+    resumed = start(tmp_path, f"resume={out}", ranks=after)
+    assert "resumed  at step" in (text := said(resumed)) and resumed.returncode == 0, text
+    check_equal(alone(), out)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import pytest
 
 from gs_ssd.scene import load_gaussians, save_gaussians
 from tests.synthetic import random_gaussians
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
 FAST = [
@@ -51,7 +52,7 @@ def test_a_signal_at_any_moment_ends_in_a_line(number, tmp_path):
         process = start(tmp_path, "steps=20", f"output_dir={out}", **pipes)
         time.sleep(moments.uniform(0.05, 1.05) * whole)
         process.send_signal(number)
-        said, complained = process.communicate(timeout=120)
+        said, complained = process.communicate(timeout=PATIENCE)
         assert "Traceback" not in complained + said, complained
         assert process.returncode in (0, 130, -number)
         kept = (out / "edited.ply").exists() or (out / "checkpoint.safetensors").exists()
@@ -68,7 +69,7 @@ def test_a_signal_at_any_moment_ends_in_a_line(number, tmp_path):
 def test_a_stopped_run_is_kept_and_goes_on_to_the_same_bytes(tmp_path):
     whole, part = tmp_path / "whole", tmp_path / "part"
     settings = ["steps=40", "densify.start=6", "densify.every=6", "checkpoint.every=1"]
-    assert start(tmp_path, *settings, f"output_dir={whole}").wait(timeout=300) == 0
+    assert start(tmp_path, *settings, f"output_dir={whole}").wait(timeout=PATIENCE) == 0
     process = start(tmp_path, *settings, f"output_dir={part}", stderr=subprocess.PIPE)
     while "(8 of 40 steps)" not in process.stderr.readline():
         assert process.poll() is None
@@ -76,10 +77,10 @@ def test_a_stopped_run_is_kept_and_goes_on_to_the_same_bytes(tmp_path):
     process.wait()
     assert not (part / "edited.ply").exists()
     resumed = [sys.executable, str(ROOT / "train.py"), f"resume={part}"]
-    done = subprocess.run(resumed, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(resumed, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert (whole / "edited.ply").read_bytes() == (part / "edited.ply").read_bytes()
-    again = subprocess.run(resumed, capture_output=True, text=True, timeout=300)
+    again = subprocess.run(resumed, capture_output=True, text=True, timeout=PATIENCE)
     assert again.returncode == 2 and "a finished run has none" in again.stderr
 
 
@@ -93,7 +94,7 @@ def test_streams_that_break_cost_nothing(tmp_path):
         process = start(tmp_path, "steps=3", "no_edit_guard=false", f"output_dir={out}", **streams)
         if process.stdout is not None:
             process.stdout.close()
-        assert process.wait(timeout=300) == 0
+        assert process.wait(timeout=PATIENCE) == 0
         assert (out / "run.json").is_file() and (out / "turntable.mp4").is_file()
 
 
@@ -141,18 +142,23 @@ def test_an_evaluation_that_is_ended_leaves_no_worker(number, moment, tmp_path):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(number)
-    complained = process.communicate(timeout=300)[1]
+    complained = process.communicate(timeout=PATIENCE)[1]
     if number == signal.SIGTERM:
         assert process.returncode == 130 and "Traceback" not in complained
         assert complained.endswith("stopped: the same command resumes here; finished runs are kept\n")
-    for _ in range(600):
-        try:
-            os.killpg(process.pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
-    raise AssertionError("a worker went on")
+    try:
+        until(lambda: is_empty(process.pid))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def is_empty(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 TERMINATED = """
@@ -171,13 +177,15 @@ with Signals() as signals:
 @pytest.mark.slow
 def test_sigterm_is_ours_after_the_readers_are_loaded():
     done = subprocess.run(
-        [sys.executable, "-c", TERMINATED], capture_output=True, text=True, cwd=ROOT, timeout=120
+        [sys.executable, "-c", TERMINATED], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE
     )
     assert done.stdout == "caught\n" and not done.stderr, done.stderr
 
 
 def python(code: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE
+    )
 
 
 SIGNALLED = """

@@ -18,6 +18,7 @@ from gs_ssd.render import compile_kernels
 from gs_ssd.scene import load_gaussians, save_gaussians
 from tests.methods import METHODS
 from tests.synthetic import random_gaussians
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 FAST = [
@@ -38,7 +39,7 @@ def train(*overrides: str, **kwargs) -> subprocess.CompletedProcess:
         [sys.executable, str(ROOT / "train.py"), *overrides],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         **kwargs,
     )
 
@@ -138,7 +139,7 @@ def test_interrupt_stops_and_still_exports(scene_path, tmp_path):
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     process.stderr.read()
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=PATIENCE) == 0
     manifest = json.loads((tmp_path / "run.json").read_text())
     assert 0 < manifest["steps_done"] < 100000 and (tmp_path / "edited.ply").is_file()
 

@@ -124,21 +124,20 @@ def test_a_wrong_kind_costs_seconds_and_no_diffusers(tmp_path):
     """In a process of its own, through the front of the room."""
     pipeline("WanPipeline")(tmp_path / "model")
     code = f"""
-import sys
+import sys, time, torch
+started = time.process_time()
 from gs_ssd.errors import UserError
 from gs_ssd.diffusion.load import load_prior
 try:
     load_prior({str(tmp_path / "model")!r}, device="cpu")
 except UserError as error:
     print(error)
+print(time.process_time() - started)
 print("diffusers" in sys.modules)
 """
-    before = os.times()
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "WanPipeline" in out and out.splitlines()[-1] == "False"
-    spent = os.times()
-    # Of the processor, for other processes don't count: nearly all of it is torch's own import.
-    assert spent.children_user + spent.children_system - before.children_user - before.children_system < 6
+    assert float(out.splitlines()[-2]) < 3  # seconds of the processor, besides torch's own import
 
 
 @pytest.mark.parametrize(

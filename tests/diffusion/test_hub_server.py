@@ -16,6 +16,7 @@ import pytest
 
 from gs_ssd.assets import ROOT
 from tests.diffusion.test_folders import WHOLE, sd_folder, write
+from tests.waiting import PATIENCE
 
 REPO = "someone/some-model"
 OLD, NEW = "a" * 40, "b" * 40
@@ -123,7 +124,9 @@ print(json.dumps([found, [str(w.message) for w in said if w.category is UserWarn
         "PYTHONPATH": str(ROOT),
     }
     env = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_CACHE", "HF_HUB_OFFLINE")} | own
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=PATIENCE
+    )
     assert done.returncode == 0, done.stderr
     found, said = json.loads(done.stdout.splitlines()[-1])
     return found, said

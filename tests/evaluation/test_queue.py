@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from gs_ssd.evaluation.queue import Pace, do, spoken
 from gs_ssd.evaluation.runs import Run, digest, weights
 from gs_ssd.evaluation.settings import composed
 from tests.evaluation.pie_layout import entry, write
+from tests.waiting import until
 
 TINY = ["diffusion=tiny", "device=cpu", "steps=1"]
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install '.[ray]'")
@@ -65,10 +65,8 @@ def start(arguments: list[str]) -> subprocess.Popen:
 
 
 def wait_until(count: int, folder: Path, process: subprocess.Popen) -> None:
-    until = time.monotonic() + 900
-    while len(finished(folder)) < count:
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.2)
+    until(lambda: len(finished(folder)) >= count or process.poll() is not None)
+    assert len(finished(folder)) >= count
 
 
 @needs_ray

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 INTERRUPTS = 40
 CODE = f"""
 import signal
@@ -56,4 +58,4 @@ def test_an_interrupt_at_any_moment_is_an_exception(threads):
         time.sleep(moments.uniform(0, 0.03))
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "interrupted\n", f"exit code {process.wait()}"
-    assert process.wait(30) == 0, process.stderr.read()
+    assert process.wait(PATIENCE) == 0, process.stderr.read()

@@ -97,11 +97,12 @@ def test_matches_the_oracle_antialiased(degree):
 
 def test_antialiasing_keeps_the_weight_of_a_splat():
     """Without compensation the blur adds weight to what is smaller than a pixel; with it the sum over pixels stays."""
-    parameters = wide_gaussians(1, 1) | {"opacities": torch.tensor([0.5], dtype=torch.float64)}
-    viewmats, Ks = views(1, dtype=torch.float64)
+    parameters = {name: value.float() for name, value in wide_gaussians(1, 1).items()}
+    parameters["opacities"] = torch.tensor([0.5])
+    viewmats, Ks = views(1)
     sums = []
     for eps2d in (0.3, 2.0):
-        scales = torch.full((1, 3), 0.1, dtype=torch.float64)
+        scales = torch.full((1, 3), 0.1)
         options = {"viewmats": viewmats, "Ks": Ks, "width": WIDTH, "height": HEIGHT, "sh_degree": 0}
         _, alpha, _ = rasterization(
             **(parameters | {"scales": scales}), **options, eps2d=eps2d, rasterize_mode="antialiased"

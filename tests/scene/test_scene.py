@@ -73,7 +73,8 @@ def test_a_selection_can_be_made_when_the_scene_is_there(tmp_path):
     assert torch.equal(ball.editable, scene.gaussians.means.norm(dim=1) <= 0.5)
     assert scene.editable.all() and ball.gaussians is scene.gaussians and ball.digest == scene.digest
     mask = Prior(views=2, noises=1, ratios=[0.5], threshold=0.01)
-    looked = scene.select(mask, renderer=render, prior=prior(), source="grey", target="red")
+    with pytest.warns(UserWarning, match="nothing is protected"):
+        looked = scene.select(mask, renderer=render, prior=prior(), source="grey", target="red")
     assert looked.editable.any()
 
 

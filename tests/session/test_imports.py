@@ -5,13 +5,15 @@ import sys
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 HEAVY = {"diffusers", "transformers", "peft", "hydra", "omegaconf", "gsplat"}
 
 
 def loaded(statement: str) -> set[str]:
     """Top-level modules in a fresh process after `statement`."""
     code = f"{statement}\nimport sys\nprint(' '.join({{name.partition('.')[0] for name in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 

@@ -25,6 +25,7 @@ def picture() -> torch.Tensor:
 @pytest.mark.parametrize("image", [False, True], ids=["text", "ip2p"])
 def test_a_refit_of_the_settings_runs_on_every_kind_of_prior(name, image):
     settings = ["scene=face", f"guidance={name}", "diffusion=tiny", "device=cpu", "resolution=64", "steps=3"]
+    settings += ["prompt.source=a man", "prompt.target=a clown"]
     cfg = compose([*settings, "guidance.moves=2", "guidance.views=3", "guidance.every=2"])
     prior = tiny_prior(image_condition=image)
     edit = scene_edit(cfg, lambda: prior)

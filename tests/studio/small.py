@@ -11,6 +11,7 @@ from gs_ssd.scene import save_gaussians
 from gs_ssd.studio.history import Settings
 from gs_ssd.studio.workspace import Workspace
 from tests.synthetic import random_gaussians
+from tests.waiting import PATIENCE
 
 SIZE = 32
 SETTINGS = Settings("grey", "red", steps=6)
@@ -51,5 +52,5 @@ def edited(folder: Path, settings: Settings = SETTINGS) -> Workspace:
     """A workspace with one edit."""
     studio = workspace(folder)
     studio.start(settings)
-    assert studio.wait(60)
+    assert studio.wait(PATIENCE)
     return studio

@@ -13,6 +13,7 @@ from gs_ssd.errors import UserError
 from gs_ssd.studio.gate import Gate
 from gs_ssd.studio.server import Studio
 from tests.studio.small import workspace
+from tests.waiting import PATIENCE
 
 UPGRADE = {
     "Upgrade": "websocket",
@@ -23,7 +24,7 @@ UPGRADE = {
 
 
 def ask(studio: Studio, path: str = "/", **headers: str) -> tuple[int, str, http.client.HTTPMessage]:
-    connection = http.client.HTTPConnection("127.0.0.1", studio.gate.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", studio.gate.port, timeout=PATIENCE)
     connection.request("GET", path, headers=headers)
     answer = connection.getresponse()
     body = "" if answer.status == 101 else answer.read().decode()

@@ -19,6 +19,7 @@ from tests.cli.test_chain import FAST
 from tests.studio.small import prior
 from tests.studio.visitor import Visitor
 from tests.synthetic import random_gaussians
+from tests.waiting import PATIENCE
 
 
 def words(folder, *more: str) -> list[str]:
@@ -72,7 +73,7 @@ def test_the_result_is_the_same_with_browsers_that_look_pause_and_vanish(tmp_pat
     with Visitor(run.gate.url) as second:
         second.look()
         second.vanish()
-    run.join(120)
+    run.join(PATIENCE)
     assert run.code == 0 and run.edit.step == 300
     assert (run.folder / "edited.ply").read_bytes() == (without.folder / "edited.ply").read_bytes()
     assert not (run.folder / "studio").exists()
@@ -89,7 +90,7 @@ def test_a_stop_from_the_page_keeps_what_there_is(tmp_path):
         visitor.press("Edit", "Stop")
         said = visitor.listen(lambda visitor: [note for note in visitor.notes() if "writing" in note])
         assert f"gs-ssd studio scene={run.folder}" in said[0]
-    run.join(120)
+    run.join(PATIENCE)
     assert run.code == 0 and 0 < run.edit.step < 100000 and (run.folder / "run.json").exists()
 
 
@@ -101,7 +102,7 @@ def test_a_signal_ends_a_pause(tmp_path):
         visitor.press("Edit", "Pause")
         visitor.listen(lambda visitor: "Paused" in str(visitor.told))
         run.signals.requested = True
-        run.join(120)
+        run.join(PATIENCE)
     assert run.code == 0 and (run.folder / "run.json").exists()
 
 

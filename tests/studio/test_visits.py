@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 import uuid
 
 import pytest
@@ -18,7 +17,8 @@ from gs_ssd.studio.gate import Gate
 from gs_ssd.studio.server import Studio
 from gs_ssd.studio.workspace import Workspace
 from tests.studio.small import prior, scene_file
-from tests.studio.visitor import SECONDS, Visitor
+from tests.studio.visitor import Visitor
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -41,12 +41,9 @@ def visit(studio: Studio, number: int) -> None:
 
 def held(studio: Studio) -> tuple[int, int, float]:
     """Threads, scenes and megabytes, once everybody is gone."""
-    end = time.monotonic() + SECONDS
-    while studio.viser.get_clients() or studio.painter._views:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(lambda: not studio.viser.get_clients() and not studio.painter._views)
     gc.collect()
-    scenes = sum(isinstance(thing, Gaussians) for thing in gc.get_objects())
+    scenes = sum(type(thing) is Gaussians for thing in gc.get_objects())
     with open("/proc/self/statm") as file:
         pages = int(file.read().split()[1])
     return threading.active_count(), scenes, pages * 4096 / 1e6

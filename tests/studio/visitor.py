@@ -17,17 +17,17 @@ from viser import _messages
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-SECONDS = 600  # for an answer, on a busy machine too
+from tests.waiting import PATIENCE
 
 
 def arrived(address: str):
     """A websocket to a studio, which may still be starting."""
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + PATIENCE
     while True:
         try:
             return connect(
                 address, subprotocols=[f"viser-v{viser.__version__}"], max_size=None, compression=None,
-                open_timeout=SECONDS, ping_interval=None,
+                open_timeout=PATIENCE, ping_interval=None,
             )  # fmt: skip
         except InvalidStatus as answer:
             assert answer.response.status_code == 503 and time.monotonic() < end
@@ -68,7 +68,7 @@ class Visitor:
             )
         )  # fmt: skip
 
-    def listen(self, until: Callable[[Visitor], Any], seconds: float = SECONDS) -> Any:
+    def listen(self, until: Callable[[Visitor], Any], seconds: float = PATIENCE) -> Any:
         """Take what the server says until `until` returns something, which is returned."""
         end = time.monotonic() + seconds
         while isinstance(found := until(self), bool | list | None) and not found:
