@@ -95,6 +95,7 @@ def test_every_method_edits_a_scene(guidance, prior, scene_path, tmp_path, monke
     assert json.loads((tmp_path / "run.json").read_text())["steps_done"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset, prior", [("official", "tiny"), ("official_ip2p", "tiny_ip2p")])
 def test_the_published_run_runs(preset, prior, scene_path, tmp_path, monkeypatch, capsys):
     settings = [*FAST[1:], f"diffusion={prior}", f"preset={preset}", "steps=2", "no_edit_guard=false"]

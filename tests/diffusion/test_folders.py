@@ -120,6 +120,7 @@ def test_a_single_file_is_named(tmp_path):
         recognise(tmp_path / "model.ckpt")
 
 
+@pytest.mark.slow
 def test_a_wrong_kind_costs_seconds_and_no_diffusers(tmp_path):
     """In a process of its own, through the front of the room."""
     pipeline("WanPipeline")(tmp_path / "model")

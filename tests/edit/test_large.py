@@ -29,6 +29,7 @@ def kept() -> float:
     return sum(memory.values()) / (COUNT * 14 * 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "share, copies",
     [

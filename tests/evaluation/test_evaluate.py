@@ -80,6 +80,17 @@ def planned(ball: Path, folder: Path, *settings: str):
     )
 
 
+def first(ball: Path, folder: Path, *settings: str):
+    (run,) = plan(
+        {"ssd": ["guidance=ssd"]},
+        [ball_case(ball)],
+        rates={"ssd": [1.0]},
+        common=[*FAST, *settings],
+        folder=folder,
+    )
+    return run
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((FOLDER / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_experiment_is_made_of_settings_that_exist(path, tmp_path):
@@ -128,23 +139,23 @@ def test_a_pair_is_composed_as_a_whole(ball, tmp_path):
 
 
 def test_a_run_is_known_by_its_settings_and_its_files(ball, tmp_path):
-    run = planned(ball, tmp_path / "a")[0]
-    assert run.key == planned(ball, tmp_path / "b")[0].key
-    assert run.key != planned(ball, tmp_path / "a", "seed=1")[0].key
+    run = first(ball, tmp_path / "a")
+    assert run.key == first(ball, tmp_path / "b").key
+    assert run.key != first(ball, tmp_path / "a", "seed=1").key
     copy = Path(shutil.copy(ball, tmp_path / "ball.ply"))
-    moved = planned(copy, tmp_path / "a")[0]
+    moved = first(copy, tmp_path / "a")
     assert moved.key == run.key  # the same scene in another place
     parts = [
         Path(shutil.copy(DATA / "scenes" / "face_parts.npy", tmp_path / name)) for name in ("a.npy", "b.npy")
     ]
     masked = [
-        planned(ball, tmp_path, "scene.mask._target_=gs_ssd.scene.masks.Parts", f"+scene.mask.path={path}")[0]
+        first(ball, tmp_path, "scene.mask._target_=gs_ssd.scene.masks.Parts", f"+scene.mask.path={path}")
         for path in parts
     ]
     assert masked[0].key == masked[1].key != run.key
     other = tmp_path / "other" / "ball.ply"
     save_gaussians(random_gaussians(300, sh_degree=0, seed=1), other)
-    assert planned(other, tmp_path / "a")[0].key != run.key
+    assert first(other, tmp_path / "a").key != run.key
 
 
 def test_a_run_is_known_by_what_its_masks_files_hold(ball, tmp_path):
@@ -153,7 +164,7 @@ def test_a_run_is_known_by_what_its_masks_files_hold(ball, tmp_path):
         np.save(tmp_path / f"{name}.npy", np.arange(count))
 
     def key(name: str, *mask: str) -> str:
-        return planned(ball, tmp_path, *(line.format(tmp_path / f"{name}.npy") for line in mask))[0].key
+        return first(ball, tmp_path, *(line.format(tmp_path / f"{name}.npy") for line in mask)).key
 
     for mask in (
         ("mask={}",),

@@ -100,6 +100,7 @@ def test_on_instructpix2pix_the_adapted_network_sees_the_source_image_too():
     assert len(inputs) == 2 and all(torch.equal(seen, image) for seen in inputs)
 
 
+@pytest.mark.slow
 def test_the_generator_decides_the_training():
     def run(seed: int) -> torch.Tensor:
         case, vsd = tiny_case(), VSD(lr=1e-2)

@@ -42,9 +42,14 @@ def shift(got: SceneFrame, want: SceneFrame) -> float:
     return ((got.center - want.center).norm() / want.radius).item()
 
 
-@pytest.fixture(params=["ball", *REAL])
+@pytest.fixture(scope="module", params=["ball", *REAL])
 def scene(request) -> Gaussians:
     return ball() if request.param == "ball" else real(request.param)
+
+
+@pytest.fixture(scope="module")
+def plain(scene) -> SceneFrame:
+    return find_frame(scene)
 
 
 def ball(count: int = 4000) -> Gaussians:
@@ -62,22 +67,19 @@ def test_radius_encloses_nearly_everything_and_no_more():
     torch.testing.assert_close(frame.center, torch.tensor([10.0, -20.0, 5.0]), atol=0.06, rtol=0)
 
 
-def test_outliers_do_not_move_it(scene):
-    plain = find_frame(scene)
+def test_outliers_do_not_move_it(scene, plain):
     outliers = plain.center + 1000 * plain.radius * directions(max(len(scene) // 100, 1))
     frame = find_frame(with_extra(scene, outliers))
     assert shift(frame, plain) < 0.02
     assert frame.radius == pytest.approx(plain.radius, rel=0.02)
 
 
-def test_a_one_sided_cluster_far_away_does_not_move_it(scene):
-    plain = find_frame(scene)
+def test_a_one_sided_cluster_far_away_does_not_move_it(scene, plain):
     wall = plain.center + plain.radius * (torch.tensor([12.0, 0, 0]) + directions(len(scene) // 2))
     assert shift(find_frame(with_extra(scene, wall)), plain) < 0.02
 
 
-def test_a_sky_does_not_move_it(scene):
-    plain = find_frame(scene)
+def test_a_sky_does_not_move_it(scene, plain):
     sky = plain.center + 30 * plain.radius * directions(len(scene))
     frame = find_frame(with_extra(scene, sky))
     assert shift(frame, plain) < 0.02
@@ -106,21 +108,20 @@ def floor(frame: SceneFrame, up: torch.Tensor, count: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("tilt", [0.0, 25.0])
 @pytest.mark.parametrize("axis", ["-y", "+z"])
-def test_a_floor_gives_the_up_axis(scene, axis, tilt):
+def test_a_floor_gives_the_up_axis(scene, plain, axis, tilt):
     if axis == "+z" and tilt:
         tilt = 8.0  # a wall leans less
     angle = math.radians(tilt)
     up = torch.tensor([0.0, -math.cos(angle), math.sin(angle)])
     if axis == "+z":
         up = torch.tensor([0.0, math.sin(angle), math.cos(angle)])
-    plain = find_frame(scene)
     frame = find_frame(with_extra(scene, floor(plain, up, len(scene) // 2)))
     assert frame.up @ up > math.cos(math.radians(3))
     assert shift(frame, plain) < 0.15
 
 
-def test_without_a_floor_up_is_minus_y(scene):
-    assert torch.equal(find_frame(scene).up, torch.tensor([0.0, -1.0, 0.0]))
+def test_without_a_floor_up_is_minus_y(plain):
+    assert torch.equal(plain.up, torch.tensor([0.0, -1.0, 0.0]))
 
 
 @pytest.mark.parametrize(("name", "vector"), [("+z", [0, 0, 1]), ("-y", [0, -1, 0]), ("-x", [-1, 0, 0])])
@@ -160,8 +161,7 @@ def far_away(gaussians: Gaussians, offset: float) -> Gaussians:
 
 
 @pytest.mark.parametrize("offset", [1e3, 1e4, 1e5, 1e6])
-def test_a_scene_far_from_the_origin_is_found(scene, offset):
-    plain = find_frame(scene)
+def test_a_scene_far_from_the_origin_is_found(scene, plain, offset):
     # at a size at which float32 still resolves a thousandth of the object
     factor = max(1.0, 2e-4 * offset / plain.radius)
     scaled = replace(scene, means=factor * scene.means, scales=scene.scales + math.log(factor))

@@ -22,9 +22,8 @@ def test_the_package_alone_loads_nothing():
     assert not loaded("import gs_ssd; gs_ssd.__version__") & (HEAVY | {"torch", "numpy"})
 
 
-@pytest.mark.parametrize(
-    "module", [pytest.param("gs_ssd.guidance", marks=pytest.mark.slow), "gs_ssd.scene.scene"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["gs_ssd.guidance", "gs_ssd.scene.scene"])
 def test_a_room_loads_torch_but_no_model_library(module):
     assert not loaded(f"import {module}") & HEAVY
 
