@@ -38,14 +38,20 @@ def start(tmp_path: Path, *settings: str, **streams) -> subprocess.Popen:
     return subprocess.Popen(command, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **streams)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> float:
+    """Seconds that an undisturbed run takes."""
+    folder, begun = tmp_path_factory.mktemp("whole"), time.perf_counter()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    assert start(folder, "steps=20", f"output_dir={folder / 'out'}", **pipes).communicate()[1]
+    return time.perf_counter() - begun
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_a_signal_at_any_moment_ends_in_a_line(number, tmp_path):
+def test_a_signal_at_any_moment_ends_in_a_line(number, whole, tmp_path):
     """At MOMENTS random ones between the start and the end of an undisturbed run."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    begun = time.perf_counter()
-    assert start(tmp_path, "steps=20", f"output_dir={tmp_path / 'whole'}", **pipes).communicate()[1]
-    whole = time.perf_counter() - begun
     moments, ended = random.Random(int(number)), Counter()
     for i in range(MOMENTS):
         out = tmp_path / f"out{i}"

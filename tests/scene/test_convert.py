@@ -19,27 +19,19 @@ from tests.synthetic import random_gaussians
 SCRIPT = Path(__file__).parents[2] / "scripts" / "convert.py"
 
 
-def convert(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-
-
 @pytest.mark.slow
 def test_converts(tmp_path):
     save_gaussians(random_gaussians(sh_degree=1), tmp_path / "in.ply")
-    done = convert(tmp_path / "in.ply", tmp_path / "out.splat")
+    command = [sys.executable, SCRIPT, tmp_path / "in.ply", tmp_path / "out.splat"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "warning: .splat holds no view-dependent colour: SH degree 1 becomes 0\n"
     assert len(load_gaussians(tmp_path / "out.splat")) == 200
 
 
-@pytest.mark.slow
-def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
-    done = convert(tmp_path / "missing.ply", tmp_path / "out.splat")
-    assert done.returncode == 2
-    assert done.stderr == f"error: {tmp_path / 'missing.ply'}: no such file\n"
-    assert done.stdout == ""
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
+    assert main([str(tmp_path / "missing.ply"), str(tmp_path / "out.splat")]) == 2
+    assert capsys.readouterr() == ("", f"error: {tmp_path / 'missing.ply'}: no such file\n")
 
 
 def test_the_source_is_never_overwritten(tmp_path):
