@@ -35,26 +35,31 @@ def run(cfg: DictConfig, signals: Signals) -> int:
     """One edit; returns the exit code."""
     from gs_ssd.checks import switch
     from gs_ssd.results.folder import check_output_dir, make_output_dir
+    from gs_ssd.results.hold import Hold
     from gs_ssd.session.config import check_model, scene_edit
 
     switch("no_edit_guard", cfg.no_edit_guard)
     inputs = (cfg.scene.path, cfg.scene.cameras)
     if cfg.stop_after is not None:
         whole("stop_after", cfg.stop_after, least=1)
-    if first_rank():
-        check_output_dir(cfg.output_dir, inputs)  # before anything is loaded
-    check_model(cfg)
     from gs_ssd.ranks import joined
 
-    gate = gate_of(cfg)
-    with joined() as ranks:
-        edit = scene_edit(cfg, ranks=ranks)
-        if not ranks.first:
-            return 0 if cfg.preview is not None else take_part(edit, signals)
-        folder = make_output_dir(cfg.output_dir, scene=cfg.scene.name, prompt=cfg.prompt.name, inputs=inputs)
-        if cfg.preview is not None:
-            return show_selection(edit, cfg, folder)
-        return carry_out(edit, cfg, folder, signals, gate, command=sys.argv)
+    with Hold() as hold:
+        if first_rank():  # before anything is loaded
+            check_output_dir(cfg.output_dir, inputs)
+            hold.take(cfg.output_dir)
+        check_model(cfg)
+        gate = gate_of(cfg)
+        with joined() as ranks:
+            edit = scene_edit(cfg, ranks=ranks)
+            if not ranks.first:
+                return 0 if cfg.preview is not None else take_part(edit, signals)
+            names = {"scene": cfg.scene.name, "prompt": cfg.prompt.name}
+            folder = make_output_dir(cfg.output_dir, **names, inputs=inputs)
+            hold.take(folder)
+            if cfg.preview is not None:
+                return show_selection(edit, cfg, folder)
+            return carry_out(edit, cfg, folder, signals, gate, command=sys.argv)
 
 
 def show_selection(edit: SceneEdit, cfg: DictConfig, folder: Path) -> int:
@@ -79,16 +84,20 @@ def show_selection(edit: SceneEdit, cfg: DictConfig, folder: Path) -> int:
 def resume(path: str, typed: list[str], signals: Signals) -> int:
     """Go on with a run that was interrupted; returns the exit code."""
     from gs_ssd.ranks import joined
+    from gs_ssd.results.hold import Hold
     from gs_ssd.session.config import scene_edit
 
     kept = recall(path, typed, door="edit")
-    gate = gate_of(kept.cfg)
-    with joined() as ranks:
-        edit = scene_edit(kept.cfg, ranks=ranks)
-        edit.check_and_load(kept.state, kept.about, path)
-        if not ranks.first:
-            return take_part(edit, signals)
-        return carry_out(edit, kept.cfg, kept.folder, signals, gate, command=kept.command)
+    with Hold() as hold:
+        if first_rank():
+            hold.take(kept.folder, "resume")
+        gate = gate_of(kept.cfg)
+        with joined() as ranks:
+            edit = scene_edit(kept.cfg, ranks=ranks)
+            edit.check_and_load(kept.state, kept.about, path)
+            if not ranks.first:
+                return take_part(edit, signals)
+            return carry_out(edit, kept.cfg, kept.folder, signals, gate, command=kept.command)
 
 
 def gate_of(cfg: DictConfig) -> Gate | None:

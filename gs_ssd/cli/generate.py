@@ -35,34 +35,41 @@ def run(cfg: DictConfig, signals: Signals) -> int:
     """One image from noise to files; returns the exit code."""
     from gs_ssd.checks import whole
     from gs_ssd.results.folder import check_output_dir, make_output_dir
+    from gs_ssd.results.hold import Hold
     from gs_ssd.session.config import check_model, image_edit
 
     whole("strip", cfg.strip, least=1)
     check_output_dir(cfg.output_dir)  # before anything is loaded
-    check_model(cfg)
-    edit = image_edit(cfg)
-    pictures = decomposition(cfg, edit)
-    folder = make_output_dir(cfg.output_dir, scene="images/generated", prompt=cfg.prompt.name)
-    return carry_out(edit, cfg, folder, signals, door="generate", command=sys.argv, pictures=pictures)
+    with Hold() as hold:
+        hold.take(cfg.output_dir)
+        check_model(cfg)
+        edit = image_edit(cfg)
+        pictures = decomposition(cfg, edit)
+        folder = make_output_dir(cfg.output_dir, scene="images/generated", prompt=cfg.prompt.name)
+        hold.take(folder)
+        return carry_out(edit, cfg, folder, signals, door="generate", command=sys.argv, pictures=pictures)
 
 
 def resume(path: str, typed: list[str], signals: Signals) -> int:
     """Go on with a picture that was interrupted; returns the exit code."""
+    from gs_ssd.results.hold import Hold
     from gs_ssd.session.config import image_edit
 
     kept = recall(path, typed, door="generate")
-    edit = image_edit(kept.cfg)
-    edit.check_and_load(kept.state, kept.about, path)
-    return carry_out(
-        edit,
-        kept.cfg,
-        kept.folder,
-        signals,
-        door="generate",
-        command=kept.command,
-        kept=kept,
-        pictures=decomposition(kept.cfg, edit),
-    )
+    with Hold() as hold:
+        hold.take(kept.folder, "resume")
+        edit = image_edit(kept.cfg)
+        edit.check_and_load(kept.state, kept.about, path)
+        return carry_out(
+            edit,
+            kept.cfg,
+            kept.folder,
+            signals,
+            door="generate",
+            command=kept.command,
+            kept=kept,
+            pictures=decomposition(kept.cfg, edit),
+        )
 
 
 def decomposition(cfg: DictConfig, edit: ImageEdit) -> dict[str, Callable[[Path], None]]:

@@ -32,25 +32,32 @@ def run(cfg: DictConfig, signals: Signals) -> int:
     """One edit from file to files; returns the exit code."""
     from gs_ssd.checks import whole
     from gs_ssd.results.folder import check_output_dir, make_output_dir
+    from gs_ssd.results.hold import Hold
     from gs_ssd.session.config import check_model, image_edit
 
     whole("strip", cfg.strip, least=1)
     check_output_dir(cfg.output_dir, [cfg.image])  # before anything is loaded
-    check_model(cfg)
-    edit = image_edit(cfg)
-    assert edit.source is not None
-    folder = make_output_dir(cfg.output_dir, scene=f"images/{edit.source.stem}", prompt=cfg.prompt.name)
-    return carry_out(edit, cfg, folder, signals, door="image", command=sys.argv)
+    with Hold() as hold:
+        hold.take(cfg.output_dir)
+        check_model(cfg)
+        edit = image_edit(cfg)
+        assert edit.source is not None
+        folder = make_output_dir(cfg.output_dir, scene=f"images/{edit.source.stem}", prompt=cfg.prompt.name)
+        hold.take(folder)
+        return carry_out(edit, cfg, folder, signals, door="image", command=sys.argv)
 
 
 def resume(path: str, typed: list[str], signals: Signals) -> int:
     """Go on with an edit that was interrupted; returns the exit code."""
+    from gs_ssd.results.hold import Hold
     from gs_ssd.session.config import image_edit
 
     kept = recall(path, typed, door="image")
-    edit = image_edit(kept.cfg)
-    edit.check_and_load(kept.state, kept.about, path)
-    return carry_out(edit, kept.cfg, kept.folder, signals, door="image", command=kept.command, kept=kept)
+    with Hold() as hold:
+        hold.take(kept.folder, "resume")
+        edit = image_edit(kept.cfg)
+        edit.check_and_load(kept.state, kept.about, path)
+        return carry_out(edit, kept.cfg, kept.folder, signals, door="image", command=kept.command, kept=kept)
 
 
 def carry_out(

@@ -61,7 +61,7 @@ def make_output_dir(
     try:
         path.mkdir(parents=True, exist_ok=True)
         if folder is None:
-            path = _unused(path)
+            path = unused(path, datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
         _sweep(path)
     except OSError as error:
         raise UserError(
@@ -96,6 +96,18 @@ def clear(folder: Path, *, keep: Iterable[str] = ()) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
+def unused(parent: Path, name: str) -> Path:
+    """A folder in `parent` called `name`, made here so that two runs of the same second get two folders."""
+    number = 1
+    while True:
+        path = parent / (name if number == 1 else f"{name}_{number}")
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            number += 1
+
+
 def slug(text: object, limit: int = 60) -> str:
     """A name for `text`: its letters and digits, of any script, in lower case and joined by dashes.
 
@@ -105,19 +117,6 @@ def slug(text: object, limit: int = 60) -> str:
     joined = "".join(c if unicodedata.category(c)[0] in "LNM" else "-" for c in plain)
     name = re.sub("-+", "-", joined).strip("-")[:limit].strip("-")
     return name or hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-
-
-def _unused(parent: Path) -> Path:
-    """A folder in `parent` called by the time, made here so that two runs of the same second get two folders."""
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    number = 1
-    while True:
-        path = parent / (stamp if number == 1 else f"{stamp}_{number}")
-        try:
-            path.mkdir()
-            return path
-        except FileExistsError:
-            number += 1
 
 
 def _parts(name: str) -> list[str]:

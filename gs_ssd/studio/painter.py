@@ -109,6 +109,13 @@ class Painter:
             self.look = look
             self._wake.notify()
 
+    def stir(self, client: int) -> None:
+        """What a browser sees changes quickly, as if its camera moved."""
+        with self._wake:
+            if view := self._views.get(client):
+                view.moved = time.perf_counter()
+            self._wake.notify()
+
     def touch(self) -> None:
         """The scene may have changed."""
         with self._wake:

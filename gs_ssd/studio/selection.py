@@ -108,14 +108,14 @@ class Selector:
     def apply(self, mask: Mask, mode: str = "replace", context: MaskContext | None = None) -> Selection:
         """Take what `mask` selects for the selection, or combine both (`mode`, one of MODES)."""
         choice("mode", mode, MODES)
-        found, old = self.find(mask, context), self.now.chosen
-        combined = {
-            "replace": lambda: found,
-            "add": lambda: old | found,
-            "subtract": lambda: old & ~found,
-            "intersect": lambda: old & found,
-        }[mode]()
+        combined = _combined(self.now.chosen, self.find(mask, context), mode)
         return self._push(combined, f"{mode}: {type(mask).__name__.lower()}")
+
+    def paint(self, old: Selection, found: Tensor, mode: str, *, again: bool) -> Selection:
+        """Combine `old` with what a stroke has `found` so far, [N] bool; `again`: in the place of its last state."""
+        made = Selection(_combined(old.chosen, found, mode), f"{mode}: stroke")
+        (self.timeline.replace if again else self.timeline.push)(made)
+        return made
 
     def invert(self) -> Selection:
         return self._push(~self.now.chosen, "inverted")
@@ -149,3 +149,13 @@ class Selector:
 
     def redo(self) -> Selection:
         return self.timeline.redo()
+
+
+def _combined(old: Tensor, found: Tensor, mode: str) -> Tensor:
+    """[N] bool of two, by one of MODES."""
+    return {
+        "replace": lambda: found.clone(),
+        "add": lambda: old | found,
+        "subtract": lambda: old & ~found,
+        "intersect": lambda: old & found,
+    }[mode]()

@@ -20,7 +20,8 @@ import numpy as np
 from gs_ssd.checks import choice
 from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.errors import UserError
-from gs_ssd.results.folder import make_output_dir, slug
+from gs_ssd.results.folder import check_output_dir, make_output_dir, slug, unused
+from gs_ssd.results.hold import Hold
 from gs_ssd.scene.cameras import Cameras
 from gs_ssd.scene.masks import File, Mask, Parts
 from gs_ssd.scene.scene import Scene
@@ -33,7 +34,8 @@ from gs_ssd.studio.frames import Frames, Look, renderer_of
 from gs_ssd.studio.history import Entry, Settings
 from gs_ssd.studio.picking import surface_point
 from gs_ssd.studio.runner import OVER, Runner
-from gs_ssd.studio.selection import Given, Rectangle, Selection, Selector
+from gs_ssd.studio.selection import MODES, Given, Rectangle, Selection, Selector
+from gs_ssd.studio.stroke import Stroke
 from gs_ssd.studio.timeline import Timeline
 
 INFO, WARNING, ERROR = "info", "warning", "error"
@@ -119,6 +121,7 @@ class Workspace:
         self.version = 0
         self._said = 0
         self._busy, self._share = "", 0.0
+        self._hold = Hold()
         self._lock = threading.RLock()
         self._working = threading.Lock()
         if given is None:
@@ -133,12 +136,9 @@ class Workspace:
         self._check_idle("open another scene")
         given = opened([*words, *self.further])
         stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        name = f"{slug(given.scene.name)}_{stamp}"
-        number = 1
-        while (self.root / (folder := name if number == 1 else f"{name}_{number}")).exists():
-            number += 1
-        words = history.placed(words, options("scene"))
-        self._begin(words, given, make_output_dir(self.root / folder, scene="", prompt=""))
+        check_output_dir(self.root)
+        session = unused(self.root, f"{slug(given.scene.name)}_{stamp}")
+        self._begin(history.placed(words, options("scene")), given, session)
 
     def open_file(self, path: Path) -> None:
         """Open a splat in any known format."""
@@ -146,6 +146,8 @@ class Workspace:
 
     def _begin(self, words: list[str], given: Opened, session: Path) -> None:
         with self._lock:
+            self._hold.release()
+            self._hold.take(session)
             self.words, self.session = words, session
             self.shown_words, self.targets = given.words, given.targets
             self.stages: Timeline[Stage] = Timeline(self._stage(given.scene, None), what="edit")
@@ -197,6 +199,16 @@ class Workspace:
     ) -> Selection:
         """Select what `camera` shows in a rectangle of its picture (corners as shares of it)."""
         return self.select(Rectangle(camera, low, high), mode)
+
+    def begin_stroke(self, camera: Cameras, share: float, mode: str = "replace") -> Stroke:
+        """Start a brush stroke over what `camera` shows, `share` object radii wide to each side."""
+        choice("mode", mode, MODES)
+        return Stroke(self.stage.selector, camera, share * self.scene.frame.radius, mode)
+
+    def lead_stroke(self, stroke: Stroke, across: float, down: float) -> None:
+        """Lead a stroke on to a place of the picture (shares of its sides); the selection follows at once."""
+        if stroke.to(across, down):
+            self._changed()
 
     def select_file(self, path: Path, mode: str = "replace") -> Selection:
         """Select what a file says: indices or booleans (.npy, .pt), or a crop of this scene."""
@@ -546,7 +558,8 @@ class Workspace:
         self.version += 1
 
     def close(self) -> None:
-        """Stop a running edit and wait for its end."""
+        """Stop a running edit, wait for its end, and let go of the session's folder."""
         if self.runner is not None and self.runner.state != OVER:
             self.runner.stop()
             self.runner.join(60)
+        self._hold.release()

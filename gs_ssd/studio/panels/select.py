@@ -10,8 +10,10 @@ import viser
 from gs_ssd.errors import UserError
 from gs_ssd.scene.masks import Flood, Mask, Prior, Sphere, Text
 from gs_ssd.scene.parts import PARTS
+from gs_ssd.studio.panels.brush import Brush
 from gs_ssd.studio.panels.panel import Panel, put
 from gs_ssd.studio.selection import turned_box
+from gs_ssd.studio.stroke import Stroke
 from gs_ssd.studio.uploads import forget, saved
 from gs_ssd.studio.workspace import Status
 
@@ -20,7 +22,7 @@ TOOLS = (
     "Sphere",
     "Box",
     "Click: same colour",
-    "Click: brush",
+    "Brush",
     "Parts",
     "Prior",
     "Words",
@@ -38,8 +40,9 @@ class SelectPanel(Panel):
         self._mode = gui.add_button_group(
             "Mode: replace", MODES, hint="how what a tool selects joins what is selected"
         )
-        self._mode.on_click(call(lambda event: put(self._mode, label=f"Mode: {self.mode}")))
+        self._mode.on_click(call(lambda event: self._put_mode(self._mode.value)))
         self._radius = gui.add_slider("Radius", 0.01, 1.5, 0.01, 0.5, hint="shares of the object's radius")
+        self._tip = gui.add_slider("Tip", 0.01, 0.5, 0.01, 0.1, hint="the brush's radius, in object radii")
         self._sides = [gui.add_slider(f"Side {axis}", 0.02, 3.0, 0.02, 0.8) for axis in "xyz"]
         self._colour = gui.add_slider("Colour", 0.01, 1.0, 0.01, 0.15, hint="how far the colour may differ")
         self._reach = gui.add_slider(
@@ -75,6 +78,7 @@ class SelectPanel(Panel):
         self._shape: Any = None
         self._lock = threading.Lock()
         self._clicks = False
+        self._brush = Brush(self.page, self._begin_stroke, self._ended_stroke)
         for handle in (self._radius, *self._sides):
             handle.on_update(call(lambda event: self._reshape()))
 
@@ -82,7 +86,8 @@ class SelectPanel(Panel):
 
     def _chosen(self) -> None:
         tool = self._tool.value
-        put(self._radius, visible=tool in ("Sphere", "Click: brush"))
+        put(self._radius, visible=tool == "Sphere")
+        put(self._tip, visible=tool == "Brush")
         for side in self._sides:
             put(side, visible=tool == "Box")
         put(self._colour, visible=tool == "Click: same colour")
@@ -94,7 +99,8 @@ class SelectPanel(Panel):
         put(self._apply, visible=tool in ("Sphere", "Box", "Parts", "Prior", "Words"))
         put(self._about, content=ABOUT[tool])
         self._region(tool)
-        self._listen(tool.startswith("Click"))
+        self._listen(tool in ("Brush", "Click: same colour"))
+        self._brush.switch(tool == "Brush")
         if tool != TOOLS[0]:
             self.page.progress.tint()
 
@@ -106,6 +112,9 @@ class SelectPanel(Panel):
     @property
     def mode(self) -> str:
         return self._mode.value.lower()
+
+    def _put_mode(self, mode: str) -> None:
+        put(self._mode, value=mode, label=f"Mode: {mode.lower()}")
 
     # Regions
 
@@ -174,15 +183,25 @@ class SelectPanel(Panel):
         self._clicks = on
 
     def _clicked(self, event: Any) -> None:
-        camera = self._camera(event.client_id)
-        point = self.workspace.point_at(camera, *event.screen_pos)
-        radius = self.workspace.scene.frame.radius
-        if self._tool.value == "Click: brush":
-            mask: Mask = Sphere(point, self._radius.value * radius)
-        else:
-            mask = Flood(point=point, distance=self._reach.value * radius or None, colour=self._colour.value)
-        self.workspace.select(mask, self.mode)
+        if self._tool.value == "Brush":
+            stroke = self._begin_stroke(event.client_id)
+            self.workspace.lead_stroke(stroke, *event.screen_pos)
+            stroke.end()
+            self._ended_stroke()
+            return
+        point = self.workspace.point_at(self._camera(event.client_id), *event.screen_pos)
+        distance = self._reach.value * self.workspace.scene.frame.radius or None
+        self.workspace.select(Flood(point=point, distance=distance, colour=self._colour.value), self.mode)
         self.page.progress.tint()
+
+    def _begin_stroke(self, client_id: int) -> Stroke:
+        self.page.progress.tint()
+        return self.workspace.begin_stroke(self._camera(client_id), self._tip.value, self.mode)
+
+    def _ended_stroke(self) -> None:
+        """The next stroke adds to this one; it would take its place, and nobody paints like that."""
+        if self.mode == "replace":
+            self._put_mode("Add")
 
     def _drawn(self, event: Any) -> None:
         camera = self._camera(event.client_id)
@@ -235,7 +254,8 @@ ABOUT = {
     "Box": "Move and turn the box, then press Select.",
     "Click: same colour": "Click on the object: its neighbours of the same colour are taken. Shift and drag draws a "
     "rectangle.",
-    "Click: brush": "Click on the object: everything within the radius is taken. Shift and drag draws a rectangle.",
+    "Brush": "Drag over the object: what lies within the radius of the stroke is taken. Alt and drag turns the view, "
+    "Shift and drag draws a rectangle.",
     "Parts": "The parts that the sample scenes know.",
     "Prior": "Where the prior itself would change the picture for the prompts; takes seconds.",
     "Words": "A segmentation model looks for the words; it is downloaded once.",
