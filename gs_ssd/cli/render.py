@@ -23,7 +23,10 @@ HEADER = """Render a scene: gs-ssd render scene=face output=turn.mp4
 
   gs-ssd render scene=outputs/face/clown/<time> size=1024 output=clown.gif
   gs-ssd render scene=my.ply path=keyframes.json output=flight.mp4       see docs/report.md for the file
+  gs-ssd render scene=my.ply path=colmap_folder frames=240 output=flight.mp4
   gs-ssd render scene=my.ply path=colmap_folder show=depth output=depth  16-bit pictures"""
+
+FRAMES = 120  # of an orbit and a keyframe path
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,10 @@ class RenderSettings:
         "orbit, a keyframe file, or cameras (COLMAP folder, transforms.json, cameras.json)", "orbit"
     )
     show: str = setting("rgb, rgba (pictures), depth or alpha", "rgb")
-    frames: int = setting("of an orbit or a keyframe path", 120)
+    frames: int | None = setting(
+        "of an orbit or a keyframe path, 120 by itself; of given cameras: a smooth way through them, else one of each",
+        None,
+    )
     fps: float = setting("frames per second of a video", 30.0)
     size: int = setting("pixels of the longer side, even", 512)
     elevation: float = setting("degrees above the horizon of an orbit", 10.0)
@@ -51,7 +57,8 @@ class RenderSettings:
     device: str = setting("auto, cpu or cuda", "auto")
 
     def __post_init__(self) -> None:
-        whole("frames", self.frames, 1, 100_000)
+        if self.frames is not None:
+            whole("frames", self.frames, 1, 100_000)
         number("fps", self.fps, least=0.1, most=240)
         if whole("size", self.size, 2, 8192) % 2:
             raise UserError(
@@ -122,16 +129,16 @@ def scene_of(settings: RenderSettings) -> Scene:
 
 def cameras_of(settings: RenderSettings, scene: Scene) -> Cameras:
     """The cameras of the path that `path=` names."""
-    from gs_ssd.results.camera_paths import keyframe_cameras, read_keyframes
+    from gs_ssd.results.camera_paths import keyframe_cameras, read_keyframes, through
     from gs_ssd.scene.datasets import load_cameras
     from gs_ssd.scene.views import fit_distance, orbit
 
-    size = settings.size
+    size, frames = settings.size, settings.frames or FRAMES
     if settings.path == "orbit":
         fov = settings.fov or sum(scene.views.get("fov_degrees", (45.0, 45.0))) / 2
         return orbit(
             scene.frame,
-            settings.frames,
+            frames,
             width=size,
             height=size,
             fov_degrees=fov,
@@ -143,11 +150,12 @@ def cameras_of(settings: RenderSettings, scene: Scene) -> Cameras:
     if path.suffix.lower() == ".json" and os.path.isfile(path):
         keyframes = read_keyframes(path)
         if keyframes is not None:
-            return keyframe_cameras(scene.frame, keyframes, frames=settings.frames, width=size, height=size)
+            return keyframe_cameras(scene.frame, keyframes, frames=frames, width=size, height=size)
     cameras = load_cameras(path)
     scale = size / max(cameras.width, cameras.height)
     sides = (max(2 * round(side * scale / 2), 2) for side in (cameras.width, cameras.height))
-    return cameras.resized(*sides)
+    cameras = cameras.resized(*sides)
+    return cameras if settings.frames is None else through(cameras, settings.frames)
 
 
 if __name__ == "__main__":

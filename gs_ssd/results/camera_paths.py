@@ -1,4 +1,4 @@
-"""Camera paths for videos: smooth ways through keyframes.
+"""Camera paths for videos: smooth ways through keyframes, and through given cameras.
 
 A keyframe file is JSON, {"keyframes": [...]}, of two or more entries of one kind:
 
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.interpolate import CubicSpline, interp1d
+from scipy.spatial.transform import Rotation, RotationSpline
 
 from gs_ssd.checks import number, vector, whole
 from gs_ssd.errors import UserError
@@ -76,6 +77,31 @@ def keyframe_cameras(
         positions, targets = place(frame, values[:, 0], values[:, 1].clamp(-89, 89), distances), frame.center
     Ks = torch.stack([intrinsics(fov, width, height) for fov in fovs])
     return Cameras(look_at(positions, targets, frame.up), Ks, width, height)
+
+
+def through(cameras: Cameras, frames: int) -> Cameras:
+    """`frames` cameras on a smooth way through the given ones, in their order, from the first to the last.
+
+    Positions and lenses are joined by a cubic spline, what they look at by `RotationSpline`; so the way passes through
+    each of them, at even times.
+    """
+    count = len(cameras)
+    whole("frames", frames, 1)
+    if count == 1:
+        return cameras[[0] * frames]
+    times, moments = np.arange(count), np.linspace(0, count - 1, frames)
+    views, lenses = cameras.viewmats.double().numpy(), cameras.Ks.double().numpy().reshape(count, 9)
+    turned = views[:, :3, :3].transpose(0, 2, 1)
+    rows = np.concatenate([cameras.positions.double().numpy(), lenses], axis=1)
+    values = (CubicSpline(times, rows, bc_type="natural") if count > 2 else interp1d(times, rows, axis=0))(
+        moments
+    )
+    rotations = RotationSpline(times, Rotation.from_matrix(turned))(moments).as_matrix()
+    placed = np.tile(np.eye(4), (frames, 1, 1))
+    placed[:, :3, :3] = rotations.transpose(0, 2, 1)
+    placed[:, :3, 3] = -np.einsum("fij,fj->fi", placed[:, :3, :3], values[:, :3])
+    Ks = torch.from_numpy(values[:, 3:].reshape(frames, 3, 3)).float()
+    return Cameras(torch.from_numpy(placed).float(), Ks, cameras.width, cameras.height)
 
 
 def _rows(frame: SceneFrame, keyframes: Sequence[Mapping[str, Any]], world: bool) -> np.ndarray:

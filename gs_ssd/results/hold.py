@@ -1,7 +1,7 @@
 """A folder is written by one run at a time: who writes holds a lock on a file there, and every other run is refused.
 
-The lock is the operating system's (`flock`, on Windows a locked byte), which takes it back when the process ends, however
-it ends: the file of a dead process blocks nobody. On a file system without locks nobody is refused.
+The lock is the operating system's (`flock`, on Windows a locked byte). It takes it back when the process ends, however
+that comes about: the file of a dead process blocks nobody. On a file system without locks nobody is refused.
 """
 
 from __future__ import annotations

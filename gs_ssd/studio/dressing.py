@@ -16,8 +16,8 @@ _WEBGL = """<script>
 </script>"""
 
 # viser lays the controls over the lower right of a narrow screen's picture. Here they stand below it, as wide as the
-# screen; a tap on their title folds them, and the picture takes the room. viser 1.1 names none of these boxes: they
-# are known by their style.
+# screen; a tap on their title folds them, and the picture takes the room. What pops up for some seconds lies over the
+# end of the controls, not over the picture. viser 1.1 names none of these boxes: they are known by their style.
 _SHEET = '.mantine-Paper-root[style*="max-height: 60%"]'
 _NARROW = f"""<style>
 @media (max-width: 36em) {{
@@ -26,7 +26,10 @@ _NARROW = f"""<style>
     position: relative !important; flex: none; width: 100% !important; max-height: 46% !important;
   }}
   {_SHEET} [style*="width: 20em"] {{ width: 100% !important; }}
-  [data-position="top-left"] {{ max-width: calc(100% - 2em); }}
+  .mantine-Notifications-root {{
+    top: auto !important; bottom: 0.5em !important; left: 0.5em !important;
+    width: auto !important; max-width: calc(100% - 1em);
+  }}
 }}
 </style>"""
 

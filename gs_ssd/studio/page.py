@@ -15,7 +15,7 @@ from gs_ssd.studio.panels.result import ResultPanel
 from gs_ssd.studio.panels.scene import ScenePanel
 from gs_ssd.studio.panels.select import SelectPanel
 from gs_ssd.studio.panels.video import VideoPanel
-from gs_ssd.studio.workspace import ERROR, INFO, Message
+from gs_ssd.studio.status import ERROR, INFO, Message
 
 if TYPE_CHECKING:
     from gs_ssd.studio.server import Studio

@@ -88,11 +88,18 @@ class Selector:
 
     Args:
         scene: what is selected from; its `editable` is the selection at the start.
+        changed: called with the selection before and after each change.
         looking: what masks may ask, as `Scene.select` takes it.
     """
 
-    def __init__(self, scene: Scene, **looking: Any) -> None:
-        self.scene = scene
+    def __init__(
+        self,
+        scene: Scene,
+        *,
+        changed: Callable[[Selection, Selection], None] = lambda before, now: None,
+        **looking: Any,
+    ) -> None:
+        self.scene, self._changed = scene, changed
         self.context = MaskContext(frame=scene.frame, cameras=scene.cameras, views=scene.views, **looking)
         first = Selection(scene.editable.cpu(), "as opened")
         self.timeline = Timeline(first, what="selection", most=_MOST)
@@ -114,8 +121,7 @@ class Selector:
     def paint(self, old: Selection, found: Tensor, mode: str, *, again: bool) -> Selection:
         """Combine `old` with what a stroke has `found` so far, [N] bool; `again`: in the place of its last state."""
         made = Selection(_combined(old.chosen, found, mode), f"{mode}: stroke")
-        (self.timeline.replace if again else self.timeline.push)(made)
-        return made
+        return self._move(lambda: (self.timeline.replace if again else self.timeline.push)(made))
 
     def invert(self) -> Selection:
         return self._push(~self.now.chosen, "inverted")
@@ -140,15 +146,20 @@ class Selector:
         mask = kind(Given(self.now.chosen), share * self.scene.frame.radius)
         return self._push(mask.find(self.scene.gaussians, self.context).cpu(), word)
 
-    def _push(self, chosen: Tensor, made_by: str) -> Selection:
-        self.timeline.push(Selection(chosen, made_by))
-        return self.now
-
     def undo(self) -> Selection:
-        return self.timeline.undo()
+        return self._move(self.timeline.undo)
 
     def redo(self) -> Selection:
-        return self.timeline.redo()
+        return self._move(self.timeline.redo)
+
+    def _push(self, chosen: Tensor, made_by: str) -> Selection:
+        return self._move(lambda: self.timeline.push(Selection(chosen, made_by)))
+
+    def _move(self, move: Callable[[], object]) -> Selection:
+        before = self.now
+        move()
+        self._changed(before, self.now)
+        return self.now
 
 
 def _combined(old: Tensor, found: Tensor, mode: str) -> Tensor:

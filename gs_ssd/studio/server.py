@@ -21,8 +21,9 @@ from gs_ssd.studio.gate import Gate
 from gs_ssd.studio.history import Settings
 from gs_ssd.studio.page import Page
 from gs_ssd.studio.painter import Painter
+from gs_ssd.studio.status import ERROR, INFO
 from gs_ssd.studio.uploads import Uploads
-from gs_ssd.studio.workspace import ERROR, INFO, Workspace
+from gs_ssd.studio.workspace import Workspace
 
 UPLOAD_MB = 1000
 _TICK = 0.2  # seconds between looks at the workspace

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gs_ssd.checks import choice
 from gs_ssd.errors import UserError
 from gs_ssd.scene.cameras import Cameras
 from gs_ssd.studio.picking import Surface
-from gs_ssd.studio.selection import Selection, Selector
+from gs_ssd.studio.selection import MODES, Selection, Selector
 
 _PIXELS = 512  # of the longer side of the picture whose depth is asked: a pointer is no finer
 _SPACING = 0.25  # radii between the points of a stroke
@@ -22,14 +23,15 @@ class Stroke:
 
     Args:
         camera: one view.
-        radius: of the brush, in world units.
-        mode: how the stroke joins the selection that it found, one of `gs_ssd.studio.selection.MODES`.
+        share: the brush's radius in object radii.
+        mode: how the stroke joins the selection that it found, one of MODES.
     """
 
-    def __init__(self, selector: Selector, camera: Cameras, radius: float, mode: str) -> None:
-        self.selector, self.radius, self.mode = selector, radius, mode
-        share = min(_PIXELS / max(camera.width, camera.height), 1.0)
-        width, height = (max(round(side * share), 1) for side in (camera.width, camera.height))
+    def __init__(self, selector: Selector, camera: Cameras, share: float, mode: str) -> None:
+        self.selector, self.mode = selector, choice("mode", mode, MODES)
+        self.radius = share * selector.scene.frame.radius
+        scale = min(_PIXELS / max(camera.width, camera.height), 1.0)
+        width, height = (max(round(side * scale), 1) for side in (camera.width, camera.height))
         self.surface = Surface.seen(selector.scene, camera.resized(width, height))
         self.found = torch.zeros(len(selector.scene), dtype=torch.bool)
         self._pixel: Tensor | None = None

@@ -18,7 +18,8 @@ from gs_ssd.session.edit import SceneEdit
 from gs_ssd.studio.gate import Gate
 from gs_ssd.studio.history import Settings
 from gs_ssd.studio.server import Studio
-from gs_ssd.studio.workspace import INFO, Workspace
+from gs_ssd.studio.status import INFO
+from gs_ssd.studio.workspace import Workspace
 
 
 @contextmanager

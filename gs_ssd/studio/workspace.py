@@ -32,23 +32,12 @@ from gs_ssd.session.shorthands import options
 from gs_ssd.studio import exports, history, preview
 from gs_ssd.studio.frames import Frames, Look, renderer_of
 from gs_ssd.studio.history import Entry, Settings
-from gs_ssd.studio.picking import surface_point
 from gs_ssd.studio.runner import OVER, Runner
-from gs_ssd.studio.selection import MODES, Given, Rectangle, Selection, Selector
-from gs_ssd.studio.stroke import Stroke
+from gs_ssd.studio.selection import Given, Selection, Selector
+from gs_ssd.studio.status import ERROR, INFO, WARNING, Message, Status
 from gs_ssd.studio.timeline import Timeline
 
-INFO, WARNING, ERROR = "info", "warning", "error"
 _MESSAGES = 50
-
-
-@dataclass(frozen=True)
-class Message:
-    """A line for the user; `number` rises."""
-
-    number: int
-    level: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -58,29 +47,6 @@ class Stage:
     scene: Scene
     selector: Selector
     entry: Entry | None = None
-
-
-@dataclass(frozen=True)
-class Status:
-    """What the page says of the workspace at a moment; all of it cheap to tell."""
-
-    state: str
-    step: int
-    num_steps: int
-    seconds_left: float | None
-    busy: str
-    share: float
-    scene: str
-    gaussians: int
-    selected: int
-    edits: tuple[str, ...]
-    position: int
-    strength: float
-    version: int
-
-    @property
-    def running(self) -> bool:
-        return self.state not in ("idle", OVER)
 
 
 class Workspace:
@@ -156,7 +122,7 @@ class Workspace:
             self._changed()
 
     def _stage(self, scene: Scene, entry: Entry | None) -> Stage:
-        return Stage(scene, Selector(scene, renderer=renderer_of(scene)), entry)
+        return Stage(scene, Selector(scene, changed=self._selected, renderer=renderer_of(scene)), entry)
 
     @property
     def stage(self) -> Stage:
@@ -175,44 +141,24 @@ class Workspace:
     # The selection
 
     @property
-    def selection(self) -> Selection:
-        return self.stage.selector.now
+    def selector(self) -> Selector:
+        """What selects in the scene as it is."""
+        return self.stage.selector
 
-    def select(self, mask: Mask, mode: str = "replace") -> Selection:
-        """Select by a mask that needs no prior; `mode` is one of replace, add, subtract, intersect."""
-        return self._select(lambda selector: selector.apply(mask, mode))
+    @property
+    def selection(self) -> Selection:
+        return self.selector.now
 
     def select_by_prior(self, mask: Mask, settings: Settings, mode: str = "replace") -> Selection:
         """Select by a mask that asks the diffusion prior of `settings`; takes seconds."""
         self._check_idle("ask the prior")
         with self.working("asking the prior"):
-            cfg = self._composed(settings)
-            prior = self.prior(cfg)
+            prior = self.prior(self._composed(settings))
             self._warn_of_words(settings, prior)
             context = replace(
-                self.stage.selector.context, prior=prior, source=settings.source, target=settings.target
+                self.selector.context, prior=prior, source=settings.source, target=settings.target
             )
-            return self._select(lambda selector: selector.apply(mask, mode, context))
-
-    def select_rectangle(
-        self, camera: Cameras, low: tuple[float, float], high: tuple[float, float], mode: str = "replace"
-    ) -> Selection:
-        """Select what `camera` shows in a rectangle of its picture (corners as shares of it)."""
-        return self.select(Rectangle(camera, low, high), mode)
-
-    def begin_stroke(self, camera: Cameras, share: float, mode: str = "replace") -> Stroke:
-        """Start a brush stroke over what `camera` shows, `share` object radii wide to each side."""
-        choice("mode", mode, MODES)
-        return Stroke(self.stage.selector, camera, share * self.scene.frame.radius, mode)
-
-    def lead_stroke(self, stroke: Stroke, across: float, down: float) -> None:
-        """Lead a stroke on to a place of the picture (shares of its sides); the selection follows at once."""
-        if stroke.to(across, down):
-            self._changed()
-
-    def select_file(self, path: Path, mode: str = "replace") -> Selection:
-        """Select what a file says: indices or booleans (.npy, .pt), or a crop of this scene."""
-        return self.select(File(path), mode)
+            return self.selector.apply(mask, mode, context)
 
     @property
     def has_parts(self) -> bool:
@@ -221,7 +167,7 @@ class Workspace:
 
     def select_part(self, name: str, mode: str = "replace") -> Selection:
         """Select a labelled part of a sample scene, in what an edit made of it too."""
-        return self._select(lambda selector: selector.apply(self._part(name), mode))
+        return self.selector.apply(self._part(name), mode)
 
     def _part(self, name: str) -> Mask:
         if self.scene.parts is None:
@@ -231,44 +177,10 @@ class Workspace:
             mask = Given(entry.descended(mask(entry.source.gaussians)))
         return mask
 
-    def invert_selection(self) -> Selection:
-        return self._select(Selector.invert)
-
-    def select_everything(self) -> Selection:
-        return self._select(Selector.everything)
-
-    def select_nothing(self) -> Selection:
-        return self._select(Selector.nothing)
-
-    def grow_selection(self, share: float) -> Selection:
-        """By `share` of the object's radius."""
-        return self._select(lambda selector: selector.grow(share))
-
-    def shrink_selection(self, share: float) -> Selection:
-        """By `share` of the object's radius."""
-        return self._select(lambda selector: selector.shrink(share))
-
-    def undo_selection(self) -> Selection:
-        return self._select(Selector.undo)
-
-    def redo_selection(self) -> Selection:
-        return self._select(Selector.redo)
-
-    def _select(self, change: Callable[[Selector], Selection]) -> Selection:
-        selector = self.stage.selector
-        before = selector.now
-        made = change(selector)
-        if made.count == len(made.chosen) and made.made_by != before.made_by:
+    def _selected(self, before: Selection, now: Selection) -> None:
+        if now.count == len(now.chosen) and now.made_by != before.made_by:
             self.say(INFO, "everything is selected, so nothing is protected")
         self._changed()
-        return made
-
-    def point_at(self, camera: Cameras, across: float, down: float) -> tuple[float, float, float]:
-        """The point of the surface that `camera` shows at a place of its picture (shares of width and height).
-
-        Raises UserError where it shows the background.
-        """
-        return surface_point(self.scene, camera, across, down)
 
     # Edits
 
@@ -410,7 +322,7 @@ class Workspace:
         edits = history.load(path)
         for number, (settings, selection) in enumerate(edits, start=1):
             done = len(self.entries)
-            self.select(File(selection))
+            self.selector.apply(File(selection))
             self.start(settings)
             self.wait()
             entry = self.stage.entry

@@ -16,6 +16,8 @@ from gs_ssd.cli import blend, render
 from gs_ssd.files import sha256
 from gs_ssd.scene import find_frame, load_gaussians, orbit, save_gaussians
 from gs_ssd.scene.datasets import save_cameras
+from tests.scene.layouts import colmap_text
+from tests.scene.test_datasets import colmap_pose
 from tests.synthetic import random_gaussians
 
 SMALL = ["size=32", "frames=4", "device=cpu"]
@@ -53,10 +55,37 @@ def test_keyframes_and_given_cameras(ball, tmp_path):
     assert len(list((tmp_path / "a").iterdir())) == 4
     cameras = orbit(find_frame(load_gaussians(ball)), 3, width=101, height=67)
     save_cameras(cameras, tmp_path / "cameras.json")
-    arguments = [f"path={tmp_path / 'cameras.json'}", f"output={tmp_path / 'b'}", "show=depth", *SMALL]
-    assert render.main([f"scene={ball}", *arguments]) == 0
+    arguments = [f"path={tmp_path / 'cameras.json'}", f"output={tmp_path / 'b'}", "show=depth", "size=32"]
+    assert render.main([f"scene={ball}", "device=cpu", *arguments]) == 0
     pictures = [Image.open(path) for path in sorted((tmp_path / "b").iterdir())]
     assert [picture.size for picture in pictures] == [(32, 22)] * 3 and np.asarray(pictures[0]).max() > 0
+
+
+def test_a_video_flies_through_the_cameras_of_a_capture(ball, tmp_path, capsys):
+    """A COLMAP folder: without frames= one picture per camera, with it a smooth way that passes through each."""
+    given = orbit(find_frame(load_gaussians(ball)), 3, width=96, height=64)
+    focal, (x, y) = float(given.Ks[0, 0, 0]), given.Ks[0, :2, 2].tolist()
+    poses = [" ".join(map(str, colmap_pose(view))) for view in given.viewmats]
+    colmap_text(
+        tmp_path / "capture" / "sparse" / "0",
+        [f"1 PINHOLE 96 64 {focal} {focal} {x} {y}"],
+        [f"{i} {pose} 1 {i}.png" for i, pose in enumerate(poses)],
+    )
+    words = [f"scene={ball}", f"path={tmp_path / 'capture'}", "size=48", "device=cpu"]
+    for frames, name in ((None, "each"), (5, "way")):
+        more = [] if frames is None else [f"frames={frames}"]
+        assert render.main([*words, *more, f"output={tmp_path / name}"]) == 0
+    each, way = (
+        [np.asarray(Image.open(path), float) for path in sorted((tmp_path / name).iterdir())]
+        for name in ("each", "way")
+    )
+    assert (len(each), len(way)) == (3, 5) and each[0].shape == (32, 48, 3)
+    for camera, frame in zip(each, way[::2]):
+        assert np.abs(camera - frame).max() <= 1
+    assert all(np.abs(between - camera).mean() > 1 for between in way[1::2] for camera in each)
+    assert render.main([*words, "frames=6", f"output={tmp_path / 'flight.mp4'}"]) == 0
+    frames = imageio_ffmpeg.read_frames(str(tmp_path / "flight.mp4"))
+    assert next(frames)["size"] == (48, 32) and sum(1 for _ in frames) == 6
 
 
 def test_a_runs_folder_is_rendered_as_the_run_saw_it(ball, tmp_path):

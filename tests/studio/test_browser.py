@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 pytest.importorskip("viser", reason="the studio needs viser")
@@ -15,6 +16,7 @@ pytest.importorskip("viser", reason="the studio needs viser")
 from gs_ssd.scene import load_gaussians
 from gs_ssd.studio.gate import Gate
 from gs_ssd.studio.server import Studio
+from gs_ssd.studio.workspace import Workspace
 from tests.studio.small import SETTINGS, workspace
 from tests.waiting import PATIENCE, until
 
@@ -162,6 +164,138 @@ def test_a_broken_and_a_large_file_are_one_line_and_the_scene_stays(open_page, s
         until(lambda said=said: said in page.inner_text(".gs-said"))
         assert "\n" not in page.inner_text(".gs-said").strip()
     assert studio.workspace.scene is scene
+
+
+def drag(page, start: tuple[int, int], end: tuple[int, int]) -> None:
+    """Press at one place of the page, move to another, and hold."""
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*end, steps=12)
+
+
+@pytest.mark.slow
+def test_a_person_paints_with_the_brush_and_turns_the_view_without_it(open_page, studio):
+    page, space = open_page(studio.url), studio.workspace
+    page.get_by_text("Start the edit").wait_for()
+    before = settled(page, lambda shown: shown.std() > 5)
+    whole = space.selection
+    (eye,) = [view.position for view in studio.painter._views.values()]
+
+    tab(page, "Select")
+    choose(page, "Tool", "Brush")
+    tinted = settled(page, lambda shown: far(shown, before) > 1)
+    drag(page, (270, 400), (330, 330))
+    wait_for(lambda: space.selection is not whole)
+    begun = space.selection.count
+    page.mouse.move(400, 400, steps=12)
+    wait_for(lambda: space.selection.count > begun)  # it grows while the button is held
+    settled(page, lambda shown: far(shown, tinted) > 1)  # and is seen
+    page.mouse.up()
+    wait_for(lambda: "Mode: add" in page.inner_text("body"))
+    first = space.selection
+    assert 0 < first.count < whole.count
+
+    drag(page, (330, 450), (390, 450))
+    page.mouse.up()
+    wait_for(lambda: space.selection is not first)
+    second = space.selection
+    assert bool(second.chosen[first.chosen].all()) and second.count > first.count
+    assert [view.position for view in studio.painter._views.values()] == [eye]  # the view stood still
+
+    for expected in (first, whole):
+        page.get_by_role("button", name="Undo", exact=True).last.click()
+        wait_for(lambda expected=expected: space.selection is expected)
+
+    page.keyboard.down("Alt")
+    drag(page, (300, 400), (360, 380))
+    page.mouse.up()
+    page.keyboard.up("Alt")
+    wait_for(lambda: [view.position for view in studio.painter._views.values()] != [eye])
+    (eye,) = [view.position for view in studio.painter._views.values()]
+    choose(page, "Tool", "Choose a tool")
+    drag(page, (300, 400), (360, 380))
+    page.mouse.up()
+    wait_for(lambda: [view.position for view in studio.painter._views.values()] != [eye])
+    assert space.selection is whole
+
+
+@pytest.mark.slow
+def test_what_is_asked_for_in_vain_is_one_line_each_and_nothing_is_lost(open_page, studio):
+    page, space = open_page(studio.url), studio.workspace
+    scene, selection = space.scene, space.selection
+    page.get_by_text("Start the edit").wait_for()
+
+    def said(words: str) -> None:
+        wait_for(lambda: words in page.inner_text(".gs-said"))
+        assert "\n" not in page.inner_text(".gs-said").strip()
+        assert space.scene is scene and not space.status().running
+
+    tab(page, "Select")
+    choose(page, "Tool", "File")
+    other = io.BytesIO()
+    np.save(other, np.ones(999, bool))
+    upload = {"name": "other.npy", "mimeType": "", "buffer": other.getvalue()}
+    page.locator("input[type=file]").first.set_input_files(upload)
+    said("it belongs to another scene")
+    choose(page, "Tool", "Sphere")
+    box(page, "Radius").fill("0.01")
+    press(page, "Select")
+    said("holds no Gaussian")
+    assert space.selection is selection
+    press(page, "Everything")
+    said("nothing is protected")
+    press(page, "Nothing")
+    wait_for(lambda: not space.selection.count)
+    tab(page, "Edit")
+    press(page, "Start the edit")
+    said("the selection is empty, so nothing may change")
+    tab(page, "Select")
+    press(page, "Inverse")
+    wait_for(lambda: space.selection.count == len(scene))
+
+    tab(page, "Edit")
+    box(page, "Make it").fill("red kraken")
+    box(page, "Steps").fill("100000")
+    press(page, "Start the edit")
+    wait_for(lambda: "doesn't know: kraken" in page.inner_text(".gs-said"))
+    assert page.get_by_role("button", name="Start the edit").is_disabled()  # once at a time
+    press(page, "Stop")
+    wait_for(lambda: "of 100000 steps" in page.inner_text(".gs-said"))
+    press(page, "Undo")
+    wait_for(lambda: space.scene is scene)
+
+
+@pytest.mark.slow
+def test_the_embedded_prior_edits_the_hair_that_was_asked_for(open_page, tmp_path):
+    """The shipped prior and scene: what a newcomer does first."""
+    space = Workspace(["scene=face"], folder=tmp_path, device="cpu")
+    studio = Studio(space, Gate("127.0.0.1", 0))
+    try:
+        page = open_page(studio.url)
+        page.get_by_text("Start the edit").wait_for()
+        before = settled(page, lambda shown: shown.std() > 5)
+        tab(page, "Select")
+        choose(page, "Tool", "Parts")
+        press(page, "Select")
+        wait_for(lambda: space.selection.made_by == "replace: parts")
+        tab(page, "Edit")
+        choose(page, "Ready-made", "red_hair")
+        wait_for(lambda: box(page, "Make it").input_value() == space.targets["red_hair"])
+        box(page, "Steps").fill("30")
+        press(page, "Start the edit")
+        wait_for(lambda: "edited 30 of 30 steps" in page.inner_text("body"))
+        after = settled(page, lambda shown: far(shown, before) > 0.5)
+    finally:
+        studio.close()
+    change = after - before
+    changed = np.abs(change).max(axis=-1) > 12
+    assert 0.005 < changed.mean() < 0.5  # the hair, and not the wall
+    assert change[changed][:, 0].mean() > change[changed][:, 2].mean() + 5  # redder
+    source = space.entries[0].source
+    assert 0 < int(source.editable.sum()) < len(source) // 2
+    assert torch.equal(
+        source.gaussians.sh0[~source.editable], space.scene.gaussians.sh0[~space.scene.editable]
+    )
 
 
 @pytest.mark.slow

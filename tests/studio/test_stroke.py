@@ -60,7 +60,7 @@ def gap_to(points: torch.Tensor, start: tuple[float, float], end: tuple[float, f
 
 
 def test_a_stroke_takes_what_is_near_its_line_on_the_surface_and_nothing_behind(selector, camera):
-    stroke = Stroke(selector, camera, RADIUS, "replace")
+    stroke = Stroke(selector, camera, RADIUS / selector.scene.frame.radius, "replace")
     start, end = (-0.6, -0.3), (0.5, 0.4)
     assert stroke.to(*place(*start)) and stroke.to(*place(*end))
     stroke.end()
@@ -74,7 +74,7 @@ def test_a_stroke_takes_what_is_near_its_line_on_the_surface_and_nothing_behind(
 def test_a_stroke_is_seen_while_it_goes_on_and_undone_at_once(selector, camera):
     selector.apply(Sphere((0.8, 0.8, 0.0), 0.15))
     before = selector.now
-    stroke = Stroke(selector, camera, RADIUS, "add")
+    stroke = Stroke(selector, camera, RADIUS / selector.scene.frame.radius, "add")
     counts = [before.count]
     for x in (-0.8, -0.5, 0.0, 0.4):
         stroke.to(*place(x, 0.0))
@@ -90,7 +90,7 @@ def test_a_stroke_may_take_away_or_keep_only_what_it_touches(selector, camera):
     selector.apply(Sphere((0.0, 0.0, 0.0), 0.5))
     old = selector.now.chosen
     for mode, expected in (("subtract", lambda near: old & ~near), ("intersect", lambda near: old & near)):
-        stroke = Stroke(selector, camera, RADIUS, mode)
+        stroke = Stroke(selector, camera, RADIUS / selector.scene.frame.radius, mode)
         stroke.to(*place(-0.9, 0.0))
         stroke.to(*place(0.9, 0.0))
         assert torch.equal(selector.now.chosen, expected(stroke.found)) and 0 < selector.now.count < int(
@@ -100,7 +100,7 @@ def test_a_stroke_may_take_away_or_keep_only_what_it_touches(selector, camera):
 
 
 def test_what_is_selected_during_a_stroke_by_another_tool_is_not_lost(selector, camera):
-    stroke = Stroke(selector, camera, RADIUS, "add")
+    stroke = Stroke(selector, camera, RADIUS / selector.scene.frame.radius, "add")
     stroke.to(*place(-0.8, 0.0))
     other = selector.apply(Sphere((0.8, 0.8, 0.0), 0.15), "add")
     stroke.to(*place(0.0, 0.0))
@@ -109,7 +109,7 @@ def test_what_is_selected_during_a_stroke_by_another_tool_is_not_lost(selector, 
 
 
 def test_over_the_background_a_stroke_takes_nothing_and_says_so(selector, camera):
-    stroke, before = Stroke(selector, camera, RADIUS, "replace"), selector.now
+    stroke, before = Stroke(selector, camera, RADIUS / selector.scene.frame.radius, "replace"), selector.now
     assert not stroke.to(0.01, 0.01) and not stroke.to(-0.5, 3.0) and not stroke.to(0.99, 0.99)
     with pytest.raises(UserError, match="nothing under the brush"):
         stroke.end()
@@ -117,7 +117,7 @@ def test_over_the_background_a_stroke_takes_nothing_and_says_so(selector, camera
 
 
 def test_a_stroke_that_leaves_the_object_goes_on_where_it_returns(selector, camera):
-    stroke = Stroke(selector, camera, RADIUS, "replace")
+    stroke = Stroke(selector, camera, RADIUS / selector.scene.frame.radius, "replace")
     for x in (0.8, 1.8):  # out to the right
         stroke.to(*place(x, -0.8))
     stroke.to(*place(1.8, 0.8))

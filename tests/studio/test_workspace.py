@@ -15,8 +15,9 @@ from gs_ssd.scene import load_gaussians, save_gaussians
 from gs_ssd.scene.gaussians import TENSORS
 from gs_ssd.scene.masks import File, Sphere
 from gs_ssd.studio.frames import Look, camera_of, cropped
+from gs_ssd.studio.picking import surface_point
 from gs_ssd.studio.runner import PAUSED
-from gs_ssd.studio.selection import turned_box
+from gs_ssd.studio.selection import Rectangle, turned_box
 from gs_ssd.studio.timeline import Timeline
 from tests.studio.small import SETTINGS, edited, prior, scene_file, workspace
 from tests.synthetic import random_gaussians
@@ -41,7 +42,7 @@ def test_an_edit_is_the_command_lines_own(tmp_path):
 def test_undo_and_redo_bring_back_the_very_scenes_and_their_selections(tmp_path):
     studio = workspace(tmp_path)
     first = studio.scene
-    studio.select(Sphere((0, 0, 0), 0.5))
+    studio.selector.apply(Sphere((0, 0, 0), 0.5))
     studio.start(SETTINGS)
     studio.wait(PATIENCE)
     second = studio.scene
@@ -58,7 +59,7 @@ def test_undo_and_redo_bring_back_the_very_scenes_and_their_selections(tmp_path)
 def test_what_is_not_selected_keeps_every_bit_through_edits_one_upon_the_other(tmp_path):
     studio = workspace(tmp_path)
     source = studio.scene.gaussians
-    chosen = studio.select(Sphere((0, 0, 0), 0.6)).chosen
+    chosen = studio.selector.apply(Sphere((0, 0, 0), 0.6)).chosen
     for target in ("red", "grey red"):
         studio.start(dataclasses.replace(SETTINGS, target=target, strength=0.7))
         studio.wait(PATIENCE)
@@ -189,14 +190,14 @@ def test_a_wrong_method_prior_or_number_is_refused(tmp_path):
 
 def test_an_empty_selection_is_refused_and_a_full_one_is_said(tmp_path):
     studio = workspace(tmp_path)
-    studio.select_nothing()
+    studio.selector.nothing()
     with pytest.raises(UserError, match="selection is empty"):
         studio.start(SETTINGS)
     with pytest.raises(UserError, match="selection is empty"):
-        studio.grow_selection(0.1)
+        studio.selector.grow(0.1)
     with pytest.raises(UserError, match="holds no Gaussian"):
-        studio.select(Sphere((90, 0, 0), 0.1))
-    studio.select_everything()
+        studio.selector.apply(Sphere((90, 0, 0), 0.1))
+    studio.selector.everything()
     assert "nothing is protected" in studio.messages[-1].text
 
 
@@ -205,10 +206,10 @@ def test_another_scenes_selection_is_refused(tmp_path):
     before = studio.selection
     np.save(tmp_path / "other.npy", np.ones(999, bool))
     with pytest.raises(UserError, match="another scene"):
-        studio.select_file(tmp_path / "other.npy")
+        studio.selector.apply(File(tmp_path / "other.npy"))
     save_gaussians(random_gaussians(20, seed=9), tmp_path / "crop.ply")
     with pytest.raises(UserError, match="aren't in the scene"):
-        studio.select_file(tmp_path / "crop.ply")
+        studio.selector.apply(File(tmp_path / "crop.ply"))
     assert studio.selection is before
 
 
@@ -216,16 +217,16 @@ def test_selections_combine_and_are_undone(tmp_path):
     studio = workspace(tmp_path)
     norms = studio.scene.gaussians.means.norm(dim=1)
     inner, outer = norms <= 0.4, norms <= 0.8
-    studio.select(Sphere((0, 0, 0), 0.8))
-    assert torch.equal(studio.select(Sphere((0, 0, 0), 0.4), "subtract").chosen, outer & ~inner)
-    assert torch.equal(studio.invert_selection().chosen, inner | ~outer)
-    assert torch.equal(studio.undo_selection().chosen, outer & ~inner)
-    assert torch.equal(studio.undo_selection().chosen, outer)
-    assert torch.equal(studio.select(Sphere((0, 0, 0), 0.4), "intersect").chosen, inner)
-    grown = studio.grow_selection(0.1).chosen
+    studio.selector.apply(Sphere((0, 0, 0), 0.8))
+    assert torch.equal(studio.selector.apply(Sphere((0, 0, 0), 0.4), "subtract").chosen, outer & ~inner)
+    assert torch.equal(studio.selector.invert().chosen, inner | ~outer)
+    assert torch.equal(studio.selector.undo().chosen, outer & ~inner)
+    assert torch.equal(studio.selector.undo().chosen, outer)
+    assert torch.equal(studio.selector.apply(Sphere((0, 0, 0), 0.4), "intersect").chosen, inner)
+    grown = studio.selector.grow(0.1).chosen
     assert bool((grown & inner).sum() == inner.sum()) and int(grown.sum()) > int(inner.sum())
     with pytest.raises(UserError, match="mode"):
-        studio.select(Sphere((0, 0, 0), 0.4), "xor")
+        studio.selector.apply(Sphere((0, 0, 0), 0.4), "xor")
 
 
 def test_a_turned_box_holds_what_its_gizmo_holds():
@@ -243,19 +244,19 @@ def test_a_turned_box_holds_what_its_gizmo_holds():
 def test_a_click_finds_the_surface_and_misses_the_background(tmp_path):
     studio = workspace(tmp_path)
     camera = studio.scene.turn(1, size=200)[0]
-    point = torch.tensor(studio.point_at(camera, 0.5, 0.5))
+    point = torch.tensor(surface_point(studio.scene, camera, 0.5, 0.5))
     assert point.norm() < 2.0
     seen = camera.viewmats[0, :3, :3] @ point + camera.viewmats[0, :3, 3]
     pixel = camera.Ks[0] @ seen / seen[2]
     assert pixel[:2].sub(100).abs().max() < 0.5
     with pytest.raises(UserError, match="nothing under the mouse"):
-        studio.point_at(camera, 0.01, 0.01)
+        surface_point(studio.scene, camera, 0.01, 0.01)
 
 
 def test_a_rectangle_takes_what_the_camera_shows_there_and_not_what_lies_behind(tmp_path):
     studio = workspace(tmp_path)
     camera = studio.scene.turn(1, size=64)[0]
-    front = studio.select_rectangle(camera, (0.0, 0.0), (0.5, 1.0)).chosen
+    front = studio.selector.apply(Rectangle(camera, (0.0, 0.0), (0.5, 1.0))).chosen
     means = studio.scene.gaussians.means
     across = means @ camera.viewmats[0, 0, :3] + camera.viewmats[0, 0, 3]
     assert across[front].mean() < 0 and int(front.sum()) < int((across < 0).sum())
@@ -263,7 +264,7 @@ def test_a_rectangle_takes_what_the_camera_shows_there_and_not_what_lies_behind(
 
 def test_edits_that_were_saved_are_done_again(tmp_path):
     studio = workspace(tmp_path)
-    studio.select(Sphere((0, 0, 0), 0.6))
+    studio.selector.apply(Sphere((0, 0, 0), 0.6))
     studio.start(SETTINGS)
     studio.wait(PATIENCE)
     studio.set_strength(0.5)
@@ -306,10 +307,10 @@ def test_the_printed_commands_come_to_the_same_bytes(tmp_path, monkeypatch):
     words = [f"scene={file.name}", "scene.views.count=8"]
     studio = Workspace(words, folder=tmp_path / "sessions", further=fast, device="cpu")
     asked = dataclasses.replace(SETTINGS, prior="tiny", strength=0.5)
-    studio.select(Sphere((0, 0, 0), 0.6))
+    studio.selector.apply(Sphere((0, 0, 0), 0.6))
     studio.start(asked)
     assert studio.wait(PATIENCE)
-    studio.select(Sphere((0, 0.2, 0), 0.5))
+    studio.selector.apply(Sphere((0, 0.2, 0), 0.5))
     studio.start(dataclasses.replace(asked, target="blue", strength=1.0, seed=3, stop_after=4))
     assert studio.wait(PATIENCE)
     assert len(studio.entries) == 2, studio.messages
@@ -395,8 +396,8 @@ def test_the_preview_changes_the_selection_and_nothing_else(tmp_path):
     before, after = studio.preview(SETTINGS, camera, steps=20)
     assert before.shape == (32, 32, 3) and np.abs(before.astype(int) - after).max() > 20
     with pytest.warns(UserWarning, match="nothing is protected"):
-        studio.select(Sphere((5, 5, 5), 1e9))
-    studio.select_nothing()
+        studio.selector.apply(Sphere((5, 5, 5), 1e9))
+    studio.selector.nothing()
     before, after = studio.preview(SETTINGS, camera, steps=3)
     assert np.array_equal(before, after)
 
@@ -451,7 +452,7 @@ def test_the_split_shows_both_and_the_tint_only_the_selection(tmp_path):
     assert np.abs(edit.astype(int) - before).max() > 10
     assert np.abs(split[:, :30].astype(int) - before[:, :30]).max() <= 1
     assert np.abs(split[:, 34:].astype(int) - edit[:, 34:]).max() <= 1
-    studio.select(Sphere((0, 0, 0), 0.3))
+    studio.selector.apply(Sphere((0, 0, 0), 0.3))
     assert np.abs(studio.picture(camera, Look(tint=True)).astype(int) - edit).max() > 20
     part = cropped(camera, 10, 30)
     assert np.abs(studio.picture(part, Look()).astype(int) - edit[:, 10:30]).max() <= 1
@@ -461,7 +462,7 @@ def test_pictures_keep_no_copies_of_scenes_that_are_gone(tmp_path):
     studio = edited(tmp_path)
     camera = studio.scene.turn(1, size=16)[0]
     for radius in np.linspace(0.3, 0.9, 12):
-        studio.select(Sphere((0, 0, 0), float(radius)))
+        studio.selector.apply(Sphere((0, 0, 0), float(radius)))
         studio.picture(camera, Look(tint=True))
     assert len(studio.frames._kept) <= 3
 
@@ -498,7 +499,7 @@ def test_parts_follow_the_edits_of_a_sample_scene(tmp_path):
     studio = Workspace(["scene=elder"], folder=tmp_path, device="cpu")
     hair = studio.select_part("hair").count
     assert 0 < hair < len(studio.scene)
-    assert studio.select(File(_saved(studio, tmp_path))).count == hair
+    assert studio.selector.apply(File(_saved(studio, tmp_path))).count == hair
 
 
 def _saved(studio, folder):

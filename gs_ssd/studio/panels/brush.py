@@ -58,13 +58,13 @@ class Brush:
         self._sheet.on_drag("left")(dragged)
 
     def _led(self, event: Any) -> None:
-        client, workspace = event.client_id, self.page.workspace
+        client = event.client_id
         if event.phase == "start":
             self._strokes[client] = self._begin(client)
         stroke = self._strokes.get(client)
         if stroke is None:
             return
-        workspace.lead_stroke(stroke, *event.end_screen_pos)
+        stroke.to(*event.end_screen_pos)
         self.page.studio.painter.stir(client)
         if event.phase == "end":
             del self._strokes[client]

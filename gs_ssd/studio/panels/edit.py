@@ -11,7 +11,7 @@ from gs_ssd.errors import UserError
 from gs_ssd.results.blend import STRONGEST
 from gs_ssd.studio.history import Settings
 from gs_ssd.studio.panels.panel import Panel, put
-from gs_ssd.studio.workspace import Status
+from gs_ssd.studio.status import Status
 
 OWN = "your own words"
 

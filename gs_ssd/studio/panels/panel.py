@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from gs_ssd.studio.workspace import Status
+from gs_ssd.studio.status import Status
 
 if TYPE_CHECKING:
     from gs_ssd.studio.page import Page

@@ -8,7 +8,7 @@ import numpy as np
 
 from gs_ssd.studio.frames import Look
 from gs_ssd.studio.panels.panel import Panel, put
-from gs_ssd.studio.workspace import Message, Status
+from gs_ssd.studio.status import Message, Status
 
 _POINTS = 300  # of a curve; more can't be told apart
 _COLOURS = {"info": "#555", "warning": "#8a5a00", "error": "#b00020"}

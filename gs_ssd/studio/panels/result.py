@@ -9,8 +9,8 @@ import viser
 from gs_ssd.results.blend import STRONGEST
 from gs_ssd.studio.exports import FORMATS
 from gs_ssd.studio.panels.panel import Panel, put, small
+from gs_ssd.studio.status import Status
 from gs_ssd.studio.uploads import forget, saved
-from gs_ssd.studio.workspace import Status
 
 
 class ResultPanel(Panel):

@@ -8,14 +8,15 @@ from typing import Any
 import viser
 
 from gs_ssd.errors import UserError
-from gs_ssd.scene.masks import Flood, Mask, Prior, Sphere, Text
+from gs_ssd.scene.masks import File, Flood, Mask, Prior, Sphere, Text
 from gs_ssd.scene.parts import PARTS
 from gs_ssd.studio.panels.brush import Brush
 from gs_ssd.studio.panels.panel import Panel, put
-from gs_ssd.studio.selection import turned_box
+from gs_ssd.studio.picking import surface_point
+from gs_ssd.studio.selection import Rectangle, turned_box
+from gs_ssd.studio.status import Status
 from gs_ssd.studio.stroke import Stroke
 from gs_ssd.studio.uploads import forget, saved
-from gs_ssd.studio.workspace import Status
 
 TOOLS = (
     "Choose a tool",
@@ -69,7 +70,7 @@ class SelectPanel(Panel):
             steps = gui.add_button_group("Steps", ("Undo", "Redo"))
             steps.on_click(
                 call(
-                    lambda event: {"Undo": workspace.undo_selection, "Redo": workspace.redo_selection}[
+                    lambda event: {"Undo": workspace.selector.undo, "Redo": workspace.selector.redo}[
                         steps.value
                     ]()
                 )
@@ -167,7 +168,7 @@ class SelectPanel(Panel):
         elif self._tool.value == "Parts":
             self.workspace.select_part(self._parts.value, self.mode)
         else:
-            self.workspace.select(self._mask(), self.mode)
+            self.workspace.selector.apply(self._mask(), self.mode)
         self.page.progress.tint()
 
     # Clicks
@@ -185,18 +186,19 @@ class SelectPanel(Panel):
     def _clicked(self, event: Any) -> None:
         if self._tool.value == "Brush":
             stroke = self._begin_stroke(event.client_id)
-            self.workspace.lead_stroke(stroke, *event.screen_pos)
+            stroke.to(*event.screen_pos)
             stroke.end()
             self._ended_stroke()
             return
-        point = self.workspace.point_at(self._camera(event.client_id), *event.screen_pos)
-        distance = self._reach.value * self.workspace.scene.frame.radius or None
-        self.workspace.select(Flood(point=point, distance=distance, colour=self._colour.value), self.mode)
+        scene = self.workspace.scene
+        point = surface_point(scene, self._camera(event.client_id), *event.screen_pos)
+        distance = self._reach.value * scene.frame.radius or None
+        self.workspace.selector.apply(Flood(None, point, distance, self._colour.value), self.mode)
         self.page.progress.tint()
 
     def _begin_stroke(self, client_id: int) -> Stroke:
         self.page.progress.tint()
-        return self.workspace.begin_stroke(self._camera(client_id), self._tip.value, self.mode)
+        return Stroke(self.workspace.selector, self._camera(client_id), self._tip.value, self.mode)
 
     def _ended_stroke(self) -> None:
         """The next stroke adds to this one; it would take its place, and nobody paints like that."""
@@ -204,8 +206,8 @@ class SelectPanel(Panel):
             self._put_mode("Add")
 
     def _drawn(self, event: Any) -> None:
-        camera = self._camera(event.client_id)
-        self.workspace.select_rectangle(camera, event.screen_min, event.screen_max, self.mode)
+        drawn = Rectangle(self._camera(event.client_id), event.screen_min, event.screen_max)
+        self.workspace.selector.apply(drawn, self.mode)
         self.page.progress.tint()
 
     def _camera(self, client_id: int) -> Any:
@@ -217,24 +219,20 @@ class SelectPanel(Panel):
     # The rest
 
     def _whole(self, what: str) -> None:
-        workspace = self.workspace
-        {
-            "Everything": workspace.select_everything,
-            "Nothing": workspace.select_nothing,
-            "Inverse": workspace.invert_selection,
-        }[what]()
+        selector = self.workspace.selector
+        {"Everything": selector.everything, "Nothing": selector.nothing, "Inverse": selector.invert}[what]()
         self.page.progress.tint()
 
     def _resize(self, what: str) -> None:
-        change = self.workspace.grow_selection if what == "Grow" else self.workspace.shrink_selection
-        change(self._by.value)
+        selector = self.workspace.selector
+        (selector.grow if what == "Grow" else selector.shrink)(self._by.value)
         self.page.progress.tint()
 
     def _opened_file(self, event: Any) -> None:
         file = self._file.value
         path = saved(self.workspace.session, file.name, file.content, _FILES)
         forget(self._file)
-        self.workspace.select_file(path, self.mode)
+        self.workspace.selector.apply(File(path), self.mode)
         self.page.progress.tint()
 
     def opened(self) -> None:

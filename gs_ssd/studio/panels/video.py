@@ -9,7 +9,7 @@ import viser
 
 from gs_ssd.errors import UserError
 from gs_ssd.studio.panels.panel import Panel, put
-from gs_ssd.studio.workspace import Status
+from gs_ssd.studio.status import Status
 
 SIZES = {
     "640 x 480": (640, 480),
