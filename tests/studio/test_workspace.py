@@ -413,6 +413,22 @@ def test_a_film_follows_the_keyframes(tmp_path):
     assert studio.film(seconds=0.2, width=32, height=32).suffix == ".mp4"
 
 
+def test_no_other_process_writes_into_the_folder_of_an_open_session(tmp_path):
+    import subprocess
+    import sys
+
+    studio = edited(tmp_path)
+    script = "import sys; from gs_ssd.results.hold import Hold; Hold().take(sys.argv[1])"
+    for folder in (studio.session, studio.session / "01"):
+        taken = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True)
+        assert taken.returncode == 1 and "writes there" in taken.stderr
+    old = studio.session
+    studio.open_file(scene_file(tmp_path, 50, seed=2))
+    assert subprocess.run([sys.executable, "-c", script, str(old / "01")]).returncode == 0
+    studio.close()
+    assert subprocess.run([sys.executable, "-c", script, str(studio.session)]).returncode == 0
+
+
 def test_only_one_long_thing_goes_on_at_a_time(tmp_path):
     studio = workspace(tmp_path)
     with studio.working("rendering the video"), pytest.raises(UserError, match="still rendering the video"):

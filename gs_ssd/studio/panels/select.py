@@ -44,6 +44,8 @@ class SelectPanel(Panel):
         self._mode.on_click(call(lambda event: self._put_mode(self._mode.value)))
         self._radius = gui.add_slider("Radius", 0.01, 1.5, 0.01, 0.5, hint="shares of the object's radius")
         self._tip = gui.add_slider("Tip", 0.01, 0.5, 0.01, 0.1, hint="the brush's radius, in object radii")
+        self._turn = gui.add_checkbox("Turn the view", False, hint="a drag turns the view and does not paint")
+        self._turn.on_update(call(lambda event: self._switch_brush()))
         self._sides = [gui.add_slider(f"Side {axis}", 0.02, 3.0, 0.02, 0.8) for axis in "xyz"]
         self._colour = gui.add_slider("Colour", 0.01, 1.0, 0.01, 0.15, hint="how far the colour may differ")
         self._reach = gui.add_slider(
@@ -89,6 +91,7 @@ class SelectPanel(Panel):
         tool = self._tool.value
         put(self._radius, visible=tool == "Sphere")
         put(self._tip, visible=tool == "Brush")
+        put(self._turn, visible=tool == "Brush", value=False)
         for side in self._sides:
             put(side, visible=tool == "Box")
         put(self._colour, visible=tool == "Click: same colour")
@@ -101,7 +104,7 @@ class SelectPanel(Panel):
         put(self._about, content=ABOUT[tool])
         self._region(tool)
         self._listen(tool in ("Brush", "Click: same colour"))
-        self._brush.switch(tool == "Brush")
+        self._switch_brush()
         if tool != TOOLS[0]:
             self.page.progress.tint()
 
@@ -196,6 +199,9 @@ class SelectPanel(Panel):
         self.workspace.selector.apply(Flood(None, point, distance, self._colour.value), self.mode)
         self.page.progress.tint()
 
+    def _switch_brush(self) -> None:
+        self._brush.switch(self._tool.value == "Brush" and not self._turn.value)
+
     def _begin_stroke(self, client_id: int) -> Stroke:
         self.page.progress.tint()
         return Stroke(self.workspace.selector, self._camera(client_id), self._tip.value, self.mode)
@@ -252,7 +258,7 @@ ABOUT = {
     "Box": "Move and turn the box, then press Select.",
     "Click: same colour": "Click on the object: its neighbours of the same colour are taken. Shift and drag draws a "
     "rectangle.",
-    "Brush": "Drag over the object: what lies within the radius of the stroke is taken. Alt and drag turns the view, "
+    "Brush": "Drag over the object: what lies within the radius of the stroke is taken. Held with Alt it turns the view, "
     "Shift and drag draws a rectangle.",
     "Parts": "The parts that the sample scenes know.",
     "Prior": "Where the prior itself would change the picture for the prompts; takes seconds.",
