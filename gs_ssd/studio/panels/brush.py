@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -28,20 +29,24 @@ class Brush:
 
     def __init__(self, page: Page, begin: Callable[[int], Stroke], ended: Callable[[], None]) -> None:
         self.page, self._begin, self._ended = page, begin, ended
+        self._lock = threading.Lock()
         self._sheet: Any = None
         self._strokes: dict[int, Stroke] = {}
 
     def switch(self, on: bool) -> None:
         """Turn the brush on or off."""
-        if self._sheet is not None:
-            self._sheet.remove()
-            self._sheet = None
-        if not on:
-            return
-        self._sheet = self.page.studio.viser.scene.add_icosphere(
+        with self._lock:
+            if self._sheet is not None:
+                self._sheet.remove()
+            self._sheet = self._spread() if on else None
+
+    def _spread(self) -> Any:
+        """The sphere that feels drags."""
+        frame = self.page.workspace.scene.frame
+        sheet = self.page.studio.viser.scene.add_icosphere(
             "/sheet",
-            radius=_FAR * self.page.workspace.scene.frame.radius,
-            position=self.page.workspace.scene.frame.center.numpy(),
+            radius=_FAR * frame.radius,
+            position=frame.center.numpy(),
             subdivisions=1,
             side="double",
             opacity=0.0,
@@ -55,7 +60,8 @@ class Brush:
                 led, event
             )  # a browser's next event waits for it, so that they keep their order
 
-        self._sheet.on_drag("left")(dragged)
+        sheet.on_drag("left")(dragged)
+        return sheet
 
     def _led(self, event: Any) -> None:
         client = event.client_id

@@ -258,8 +258,7 @@ ABOUT = {
     "Box": "Move and turn the box, then press Select.",
     "Click: same colour": "Click on the object: its neighbours of the same colour are taken. Shift and drag draws a "
     "rectangle.",
-    "Brush": "Drag over the object: what lies within the radius of the stroke is taken. Held with Alt it turns the view, "
-    "Shift and drag draws a rectangle.",
+    "Brush": "Drag over the object to paint. Alt and drag turns the view, Shift and drag draws a rectangle.",
     "Parts": "The parts that the sample scenes know.",
     "Prior": "Where the prior itself would change the picture for the prompts; takes seconds.",
     "Words": "A segmentation model looks for the words; it is downloaded once.",
