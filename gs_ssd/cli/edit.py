@@ -42,13 +42,13 @@ def run(cfg: DictConfig, signals: Signals) -> int:
     inputs = (cfg.scene.path, cfg.scene.cameras)
     if cfg.stop_after is not None:
         whole("stop_after", cfg.stop_after, least=1)
-    from gs_ssd.ranks import joined
-
     with Hold() as hold:
         if first_rank():  # before anything is loaded
             check_output_dir(cfg.output_dir, inputs)
             hold.take(cfg.output_dir)
         check_model(cfg)
+        from gs_ssd.ranks import joined
+
         gate = gate_of(cfg)
         with joined() as ranks:
             edit = scene_edit(cfg, ranks=ranks)

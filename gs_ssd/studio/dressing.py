@@ -1,4 +1,4 @@
-"""What is put into viser's page before a browser gets it: our title, a check for WebGL, and room on a small screen."""
+"""What is put into viser's page before a browser gets it: our title, a check for WebGL, and room for the picture."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ _WEBGL = """<script>
 
 # viser lays the controls over the lower right of a narrow screen's picture. Here they stand below it, as wide as the
 # screen; a tap on their title folds them, and the picture takes the room. What pops up for some seconds lies over the
-# end of the controls, not over the picture. viser 1.1 names none of these boxes: they are known by their style.
+# end of the controls, not over the picture. viser 1.1 names none of these boxes: they are known by their style. Its
+# warning of a browser without a GPU goes: the pictures come from the server.
 _SHEET = '.mantine-Paper-root[style*="max-height: 60%"]'
-_NARROW = f"""<style>
+_STYLE = f"""<style>
+#webgl-software-rendering {{ display: none; }}
 @media (max-width: 36em) {{
   div:has(> {_SHEET}) {{ flex-direction: column !important; }}
   {_SHEET} {{
@@ -36,5 +38,5 @@ _NARROW = f"""<style>
 
 def dressed(html: bytes) -> bytes:
     """viser's page with what this file says."""
-    head = f"<title>gs_ssd studio</title>{_WEBGL}{_NARROW}"
+    head = f"<title>gs_ssd studio</title>{_WEBGL}{_STYLE}"
     return html.replace(b"<title>Viser</title>", head.encode(), 1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import viser
 
 from gs_ssd.errors import UserError
+from gs_ssd.studio.panels.curves import CurvesPanel
 from gs_ssd.studio.panels.edit import EditPanel
 from gs_ssd.studio.panels.progress import ProgressPanel
 from gs_ssd.studio.panels.result import ResultPanel
@@ -43,7 +44,8 @@ class Page:
             self.video = VideoPanel(self)
         with tabs.add_tab("Scene", viser.Icon.CUBE):
             self.scene = ScenePanel(self)
-        self.panels = [self.progress, self.edit, self.select, self.result, self.video, self.scene]
+        curves = CurvesPanel(self)
+        self.panels = [self.progress, self.edit, self.select, self.result, self.video, self.scene, curves]
 
     def call(self, function: Callable[[Any], Any]) -> Callable[[Any], None]:
         """A control's callback: what the user can mend becomes one line in the page."""

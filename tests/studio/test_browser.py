@@ -49,19 +49,19 @@ def studio(tmp_path):
     studio.close()
 
 
-def picture(page) -> np.ndarray:
+def picture(page, top: int = 340) -> np.ndarray:
     """What the page shows of the scene, beside the panel and below what pops up."""
-    shot = page.screenshot(clip={"x": 60, "y": 340, "width": 560, "height": 350})
+    shot = page.screenshot(clip={"x": 60, "y": top, "width": 560, "height": 690 - top})
     return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"), dtype=float)
 
 
-def settled(page, condition=lambda shown: True) -> np.ndarray:
+def settled(page, condition=lambda shown: True, top: int = 340) -> np.ndarray:
     """The picture as soon as it fulfils `condition` and stays as it is."""
-    last = picture(page)
+    last = picture(page, top)
     end = time.monotonic() + PATIENCE
     while True:
         time.sleep(0.5)
-        shown = picture(page)
+        shown = picture(page, top)
         if np.abs(shown - last).mean() < 0.05 and condition(shown):
             return shown
         assert time.monotonic() < end
@@ -176,7 +176,7 @@ def drag(page, start: tuple[int, int], end: tuple[int, int]) -> None:
 @pytest.mark.slow
 def test_a_person_paints_with_the_brush_and_turns_the_view_without_it(open_page, studio):
     page, space = open_page(studio.url), studio.workspace
-    page.get_by_text("Start the edit").wait_for()
+    page.get_by_text("Start the edit").until()
     before = settled(page, lambda shown: shown.std() > 5)
     whole = space.selection
     (eye,) = [view.position for view in studio.painter._views.values()]
@@ -185,37 +185,37 @@ def test_a_person_paints_with_the_brush_and_turns_the_view_without_it(open_page,
     choose(page, "Tool", "Brush")
     tinted = settled(page, lambda shown: far(shown, before) > 1)
     drag(page, (270, 400), (330, 330))
-    wait_for(lambda: space.selection is not whole)
+    until(lambda: space.selection is not whole)
     begun = space.selection.count
     page.mouse.move(400, 400, steps=12)
-    wait_for(lambda: space.selection.count > begun)  # it grows while the button is held
+    until(lambda: space.selection.count > begun)  # it grows while the button is held
     settled(page, lambda shown: far(shown, tinted) > 1)  # and is seen
     page.mouse.up()
-    wait_for(lambda: "Mode: add" in page.inner_text("body"))
+    until(lambda: "Mode: add" in page.inner_text("body"))
     first = space.selection
     assert 0 < first.count < whole.count
 
     drag(page, (330, 450), (390, 450))
     page.mouse.up()
-    wait_for(lambda: space.selection is not first)
+    until(lambda: space.selection is not first)
     second = space.selection
     assert bool(second.chosen[first.chosen].all()) and second.count > first.count
     assert [view.position for view in studio.painter._views.values()] == [eye]  # the view stood still
 
     for expected in (first, whole):
         page.get_by_role("button", name="Undo", exact=True).last.click()
-        wait_for(lambda expected=expected: space.selection is expected)
+        until(lambda expected=expected: space.selection is expected)
 
     page.keyboard.down("Alt")
     drag(page, (300, 400), (360, 380))
     page.mouse.up()
     page.keyboard.up("Alt")
-    wait_for(lambda: [view.position for view in studio.painter._views.values()] != [eye])
+    until(lambda: [view.position for view in studio.painter._views.values()] != [eye])
     (eye,) = [view.position for view in studio.painter._views.values()]
     choose(page, "Tool", "Choose a tool")
     drag(page, (300, 400), (360, 380))
     page.mouse.up()
-    wait_for(lambda: [view.position for view in studio.painter._views.values()] != [eye])
+    until(lambda: [view.position for view in studio.painter._views.values()] != [eye])
     assert space.selection is whole
 
 
@@ -223,10 +223,10 @@ def test_a_person_paints_with_the_brush_and_turns_the_view_without_it(open_page,
 def test_what_is_asked_for_in_vain_is_one_line_each_and_nothing_is_lost(open_page, studio):
     page, space = open_page(studio.url), studio.workspace
     scene, selection = space.scene, space.selection
-    page.get_by_text("Start the edit").wait_for()
+    page.get_by_text("Start the edit").until()
 
     def said(words: str) -> None:
-        wait_for(lambda: words in page.inner_text(".gs-said"))
+        until(lambda: words in page.inner_text(".gs-said"))
         assert "\n" not in page.inner_text(".gs-said").strip()
         assert space.scene is scene and not space.status().running
 
@@ -245,24 +245,25 @@ def test_what_is_asked_for_in_vain_is_one_line_each_and_nothing_is_lost(open_pag
     press(page, "Everything")
     said("nothing is protected")
     press(page, "Nothing")
-    wait_for(lambda: not space.selection.count)
+    until(lambda: not space.selection.count)
     tab(page, "Edit")
     press(page, "Start the edit")
     said("the selection is empty, so nothing may change")
     tab(page, "Select")
     press(page, "Inverse")
-    wait_for(lambda: space.selection.count == len(scene))
+    until(lambda: space.selection.count == len(scene))
 
     tab(page, "Edit")
     box(page, "Make it").fill("red kraken")
     box(page, "Steps").fill("100000")
     press(page, "Start the edit")
-    wait_for(lambda: "doesn't know: kraken" in page.inner_text(".gs-said"))
+    until(lambda: "doesn't know: kraken" in page.inner_text(".gs-said"))
     assert page.get_by_role("button", name="Start the edit").is_disabled()  # once at a time
+    until(lambda: space.status().step > 2)
     press(page, "Stop")
-    wait_for(lambda: "of 100000 steps" in page.inner_text(".gs-said"))
+    until(lambda: "of 100000 steps" in page.inner_text(".gs-said"))
     press(page, "Undo")
-    wait_for(lambda: space.scene is scene)
+    until(lambda: space.scene is scene)
 
 
 @pytest.mark.slow
@@ -272,19 +273,25 @@ def test_the_embedded_prior_edits_the_hair_that_was_asked_for(open_page, tmp_pat
     studio = Studio(space, Gate("127.0.0.1", 0))
     try:
         page = open_page(studio.url)
-        page.get_by_text("Start the edit").wait_for()
-        before = settled(page, lambda shown: shown.std() > 5)
+        page.get_by_text("Start the edit").until()
+
+        def whole(condition) -> np.ndarray:
+            """The whole head, once nothing lies over it."""
+            until(lambda: not page.locator(".mantine-Notification-root").count())
+            return settled(page, condition, top=10)
+
+        before = whole(lambda shown: shown.std() > 5)
         tab(page, "Select")
         choose(page, "Tool", "Parts")
         press(page, "Select")
-        wait_for(lambda: space.selection.made_by == "replace: parts")
+        until(lambda: space.selection.made_by == "replace: parts")
         tab(page, "Edit")
         choose(page, "Ready-made", "red_hair")
-        wait_for(lambda: box(page, "Make it").input_value() == space.targets["red_hair"])
+        until(lambda: box(page, "Make it").input_value() == space.targets["red_hair"])
         box(page, "Steps").fill("30")
         press(page, "Start the edit")
-        wait_for(lambda: "edited 30 of 30 steps" in page.inner_text("body"))
-        after = settled(page, lambda shown: far(shown, before) > 0.5)
+        until(lambda: "edited 30 of 30 steps" in page.inner_text("body"))
+        after = whole(lambda shown: far(shown, before) > 0.5)
     finally:
         studio.close()
     change = after - before

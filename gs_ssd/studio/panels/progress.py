@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from html import escape
 
-import numpy as np
-
 from gs_ssd.studio.frames import Look
 from gs_ssd.studio.panels.panel import Panel, put
 from gs_ssd.studio.status import Message, Status
 
-_POINTS = 300  # of a curve; more can't be told apart
 _COLOURS = {"info": "#555", "warning": "#8a5a00", "error": "#b00020"}
 
 
@@ -33,21 +30,6 @@ class ProgressPanel(Panel):
         self._tint.on_update(call(self._look))
         self._said = gui.add_html("")
         self._message: Message | None = None
-        self._curves = gui.add_folder("Loss and timestep", expand_by_default=True, visible=False)
-        with self._curves:
-            empty = np.zeros(1)
-            self._plot = gui.add_uplot(
-                (empty, empty, empty),
-                (
-                    {"label": "step"},
-                    {"label": "loss", "stroke": "#d6621e", "width": 1.5, "scale": "loss"},
-                    {"label": "timestep", "stroke": "#5b7fa6", "width": 1.5, "scale": "t"},
-                ),
-                scales={"x": {"time": False}},
-                axes=({}, {"scale": "loss", "size": 60}, {"scale": "t", "side": 1, "grid": {"show": False}}),
-                height=180,
-            )
-        self._plotted = 0
 
     def _pressed(self, event: object) -> None:
         workspace = self.workspace
@@ -81,19 +63,6 @@ class ProgressPanel(Panel):
         share = status.step / max(status.num_steps, 1) if status.running else status.share
         put(self._bar, visible=busy, value=round(100 * min(share, 1.0), 1), animated=share == 0)
         put(self._run, visible=status.running)
-        self._draw()
-
-    def _draw(self) -> None:
-        steps, losses, times = self.workspace.curves()
-        count = min(len(steps), len(losses), len(times))
-        if count == self._plotted or count < 2:
-            return
-        self._plotted = count
-        chosen = np.unique(np.linspace(0, count - 1, min(count, _POINTS)).astype(int))
-        self._plot.data = tuple(
-            np.asarray(values[:count], float)[chosen] for values in (steps, losses, times)
-        )
-        put(self._curves, visible=True)
 
 
 def line(status: Status) -> str:

@@ -146,7 +146,7 @@ class SelectPanel(Panel):
             if self._gizmo is None:
                 return
             radius, scene = self.workspace.scene.frame.radius, self._nodes
-            look: dict[str, Any] = {"color": (255, 140, 0), "wireframe": True, "opacity": 0.5}
+            look: dict[str, Any] = {"color": (20, 50, 140), "wireframe": True}
             if self._tool.value == "Sphere":
                 self._shape = scene.add_icosphere(
                     "/region/shape", radius=self._radius.value * radius, subdivisions=2, **look
