@@ -25,6 +25,7 @@ class CurvesPanel(Panel):
                 scales={"x": {"time": False}},
                 axes=({}, {"scale": "loss", "size": 60}, {"scale": "t", "side": 1, "grid": {"show": False}}),
                 height=180,
+                padding=(12, 0, 0, 0),  # the topmost number stands half above the plot
             )
         self._plotted = 0
 
