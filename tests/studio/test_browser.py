@@ -277,7 +277,7 @@ def test_the_embedded_prior_edits_the_hair_that_was_asked_for(open_page, tmp_pat
 
         def whole(condition) -> np.ndarray:
             """The whole head, once nothing lies over it."""
-            until(lambda: not page.locator(".mantine-Notification-root").count())
+            until(lambda: not page.locator(".mantine-Notification-root").locator("visible=true").count())
             return settled(page, condition, top=10)
 
         before = whole(lambda shown: shown.std() > 5)
