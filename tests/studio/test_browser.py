@@ -96,7 +96,7 @@ def far(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.mark.slow
 def test_a_person_selects_edits_blends_undoes_exports_and_opens_the_export(open_page, studio, tmp_path):
     page, space = open_page(studio.url), studio.workspace
-    page.get_by_text("Start the edit").until()  # Chromium takes no screenshot of a page that it hasn't drawn
+    page.get_by_text("Start the edit").wait_for()  # Chromium takes no screenshot of a page that it hasn't drawn
     before = settled(page, lambda shown: shown.std() > 5)  # splats, not an empty page
 
     tab(page, "Select")
@@ -110,7 +110,7 @@ def test_a_person_selects_edits_blends_undoes_exports_and_opens_the_export(open_
     box(page, "Make it").fill("red")
     box(page, "Steps").fill("30")
     press(page, "Start the edit")
-    until(lambda: "edited 30 of 30 steps" in page.inner_text("body"))
+    until(lambda: "edited 30 of 30 steps" in page.inner_text("body"), every=0.5)
     after = settled(page, lambda shown: far(shown, before) > 1)
     assert (after - before)[..., 0].mean() > (after - before)[..., 2].mean()  # redder
     assert not page.get_by_role(
@@ -176,7 +176,7 @@ def drag(page, start: tuple[int, int], end: tuple[int, int]) -> None:
 @pytest.mark.slow
 def test_a_person_paints_with_the_brush_and_turns_the_view_without_it(open_page, studio):
     page, space = open_page(studio.url), studio.workspace
-    page.get_by_text("Start the edit").until()
+    page.get_by_text("Start the edit").wait_for()
     before = settled(page, lambda shown: shown.std() > 5)
     whole = space.selection
     (eye,) = [view.position for view in studio.painter._views.values()]
@@ -223,7 +223,7 @@ def test_a_person_paints_with_the_brush_and_turns_the_view_without_it(open_page,
 def test_what_is_asked_for_in_vain_is_one_line_each_and_nothing_is_lost(open_page, studio):
     page, space = open_page(studio.url), studio.workspace
     scene, selection = space.scene, space.selection
-    page.get_by_text("Start the edit").until()
+    page.get_by_text("Start the edit").wait_for()
 
     def said(words: str) -> None:
         until(lambda: words in page.inner_text(".gs-said"))
@@ -273,7 +273,7 @@ def test_the_embedded_prior_edits_the_hair_that_was_asked_for(open_page, tmp_pat
     studio = Studio(space, Gate("127.0.0.1", 0))
     try:
         page = open_page(studio.url)
-        page.get_by_text("Start the edit").until()
+        page.get_by_text("Start the edit").wait_for()
 
         def whole(condition) -> np.ndarray:
             """The whole head, once nothing lies over it."""
@@ -290,7 +290,7 @@ def test_the_embedded_prior_edits_the_hair_that_was_asked_for(open_page, tmp_pat
         until(lambda: box(page, "Make it").input_value() == space.targets["red_hair"])
         box(page, "Steps").fill("30")
         press(page, "Start the edit")
-        until(lambda: "edited 30 of 30 steps" in page.inner_text("body"))
+        until(lambda: "edited 30 of 30 steps" in page.inner_text("body"), every=0.5)
         after = whole(lambda shown: far(shown, before) > 0.5)
     finally:
         studio.close()
@@ -308,7 +308,7 @@ def test_the_embedded_prior_edits_the_hair_that_was_asked_for(open_page, tmp_pat
 @pytest.mark.slow
 def test_a_browser_without_webgl_is_told_so_in_one_line(open_page, studio):
     page = open_page(studio.url, "--no-sandbox", "--disable-gpu", "--disable-3d-apis")
-    page.locator("#gs-ssd-no-webgl").until()
+    page.locator("#gs-ssd-no-webgl").wait_for()
     said = page.locator("body").inner_text()
     assert "no WebGL 2, which the studio needs" in said and len(said.strip().splitlines()) == 1
 
@@ -316,7 +316,7 @@ def test_a_browser_without_webgl_is_told_so_in_one_line(open_page, studio):
 @pytest.mark.slow
 def test_on_a_small_screen_the_controls_stand_below_the_picture(open_page, studio):
     page = open_page(studio.url, width=390, height=844)
-    page.get_by_text("Start the edit").until()
+    page.get_by_text("Start the edit").wait_for()
     canvas, sheet = (
         page.locator(found).bounding_box() for found in ("canvas >> nth=0", '[style*="max-height: 60%"]')
     )
