@@ -26,6 +26,14 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("source", help="the scene to read")
     parser.add_argument("destination", help="the file to write; its suffix says the format")
+    parser.add_argument(
+        "--spz-axes",
+        choices=("RUB", "RDF"),
+        default="RUB",
+        type=str.upper,
+        help="axes of a .spz that names none, read or written: RUB as Niantic describes it (the default), RDF as "
+        "SuperSplat and splat-transform 3 leave it; a scene of the other comes out turned by half about x",
+    )
     files = parser.parse_args(argv)
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
@@ -33,7 +41,7 @@ def main(argv: list[str]) -> int:
             if _same(Path(files.source), Path(files.destination)):
                 raise UserError(f"{files.destination}: is the source itself; choose another name")
             check_writable(Path(files.destination).parent, "the folder")
-            count = convert(Path(files.source), Path(files.destination))
+            count = convert(Path(files.source), Path(files.destination), spz_axes=files.spz_axes)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_BAD_INPUT
@@ -41,12 +49,17 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def convert(source: Path, destination: Path) -> str:
+def convert(source: Path, destination: Path, *, spz_axes: str = "RUB") -> str:
     """Convert a file; returns what was written, in words."""
-    if destination.suffix.lower() == PAGE:
+    suffixes = [source.suffix.lower(), destination.suffix.lower()]
+    if spz_axes != "RUB" and (".spz" not in suffixes or PAGE in suffixes):
+        raise UserError(
+            "--spz-axes is about a .spz that becomes another scene file or comes of one; leave it out"
+        )
+    if PAGE in suffixes[1:]:
         return convert_to_page(source, destination)
-    gaussians = load_gaussians(source)
-    save_gaussians(gaussians, destination)
+    gaussians = load_gaussians(source, spz_axes=spz_axes)
+    save_gaussians(gaussians, destination, spz_axes=spz_axes)
     return f"{len(gaussians):,} Gaussians"
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from gs_ssd.cli.convert import main
 from gs_ssd.results.splats import RECORD
@@ -49,6 +50,24 @@ def test_the_front_door_is_the_script(tmp_path, capsys):
     assert capsys.readouterr().out == f"{tmp_path / 'out.spz'}: 200 Gaussians\n"
     assert main([str(tmp_path / "in.ply"), str(tmp_path / "out.obj")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_spz_of_other_axes_is_turned(tmp_path, capsys):
+    """SuperSplat's files have those of a .ply; other files have nothing to turn."""
+    scene, supersplats, ours = (tmp_path / name for name in ("in.ply", "theirs.spz", "ours.spz"))
+    save_gaussians(random_gaussians(50, sh_degree=1), scene)
+    means = load_gaussians(scene).means
+    assert main(["--spz-axes", "rdf", str(scene), str(supersplats)]) == 0
+    assert main([str(scene), str(ours)]) == 0
+    turned = means * torch.tensor([1.0, -1, -1])
+    torch.testing.assert_close(load_gaussians(supersplats).means, turned, atol=1e-5, rtol=0)
+    torch.testing.assert_close(load_gaussians(ours).means, means, atol=1e-5, rtol=0)
+    assert main(["--spz-axes", "rdf", str(supersplats), str(tmp_path / "back.ply")]) == 0
+    torch.testing.assert_close(load_gaussians(tmp_path / "back.ply").means, means, atol=1e-5, rtol=0)
+    capsys.readouterr()
+    for destination in ("out.splat", "out.html"):
+        assert main(["--spz-axes", "rdf", str(scene), str(tmp_path / destination)]) == 2
+        assert capsys.readouterr().err.startswith("error: --spz-axes is about a .spz")
 
 
 def test_a_scene_becomes_a_page(tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
 from gs_ssd.errors import UserError
 from gs_ssd.scene import Gaussians, load_gaussians, save_gaussians
@@ -157,12 +159,12 @@ def test_spz_is_what_gsply_reads_and_writes(tmp_path, version):
     gsply = pytest.importorskip("gsply")
     path = tmp_path / "scene.spz"
     spz.write(random_gaussians(sh_degree=3), path, version=version)
-    theirs, ours = gsply.read_spz(path), spz._turned(load_gaussians(path))
+    theirs, ours = gsply.read_spz(path), load_gaussians(path, spz_axes="RDF")
     for name, value in ours.tensors().items():
         want = torch.from_numpy(np.asarray(getattr(theirs, name))).reshape(value.shape)
         torch.testing.assert_close(value, want, atol=1e-5, rtol=0)
     gsply.write_spz(path, theirs, version=version, fractional_bits=20)
-    again = spz._turned(load_gaussians(path))
+    again = load_gaussians(path, spz_axes="RDF")
     for name in ("means", "scales", "opacities", "sh0", "shN"):
         torch.testing.assert_close(getattr(again, name), getattr(ours, name), atol=1e-6, rtol=0)
 
@@ -327,16 +329,63 @@ def test_spz_axes_are_right_up_back(tmp_path):
     assert [value / 2 ** raw[13] for value in values] == [1.0, -2.0, -3.0]
 
 
-def test_the_turn_of_spz_keeps_the_colours():
+def covariances(gaussians: Gaussians) -> np.ndarray:
+    axes = Rotation.from_quat(np.roll(gaussians.quats.numpy(), -1, axis=1)).as_matrix()
+    axes = axes * gaussians.scales.exp().numpy()[:, None]
+    return axes @ axes.transpose(0, 2, 1)
+
+
+@pytest.mark.parametrize("axes", spz.AXES)
+def test_the_turn_of_spz_keeps_shapes_and_colours(axes):
+    """What is seen along a direction is seen along the turned or mirrored one."""
     from gsplat.cuda._torch_impl import _spherical_harmonics
 
     gaussians = random_gaussians(50, sh_degree=3)
+    signs = torch.tensor([1.0 if theirs == ours else -1.0 for theirs, ours in zip(axes, "RDF")])
     directions = torch.nn.functional.normalize(gaussians.means, dim=1)
-    turned = spz._turned(gaussians)
-    turned_directions = torch.nn.functional.normalize(turned.means, dim=1)
+    turned = spz._turned(gaussians, axes)
+    torch.testing.assert_close(turned.means, gaussians.means * signs, rtol=0, atol=0)
     want = _spherical_harmonics(3, directions, gaussians.sh)
-    torch.testing.assert_close(_spherical_harmonics(3, turned_directions, turned.sh), want)
-    assert_equal(spz._turned(turned), gaussians)
+    torch.testing.assert_close(_spherical_harmonics(3, directions * signs, turned.sh), want)
+    mirror = np.diag(signs.numpy())
+    np.testing.assert_allclose(covariances(turned), mirror @ covariances(gaussians) @ mirror, atol=1e-6)
+    assert_equal(spz._turned(turned, axes), gaussians)
+
+
+def record(kind: int, content: bytes) -> bytes:
+    return struct.pack("<II", kind, len(content)) + content
+
+
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize("number, axes", [(0, "RUB"), (4, "RUB"), (6, "RDF"), (8, "RUF")])
+def test_axes_that_a_spz_names_are_its_own(tmp_path, version, number, axes):
+    """Niantic's and Adobe's extension, behind one that is none of ours."""
+    gaussians = random_gaussians(20, sh_degree=1)
+    path = tmp_path / "scene.spz"
+    spz.write(gaussians, path, version=version, axes=axes)
+    want = load_gaussians(path, spz_axes=axes)
+    records = record(0xADBE0002, bytes(12)) + record(0xADBE0003, number.to_bytes(4, "little"))
+    if version == 3:
+        content = bytearray(gzip.decompress(path.read_bytes()))
+        path.write_bytes(gzip.compress(bytes(content[:14]) + b"\x02" + bytes(content[15:]) + records))
+    else:
+        data = path.read_bytes()
+        path.write_bytes(data[:16] + struct.pack("<I", 32 + len(records)) + data[20:32] + records + data[32:])
+    assert_equal(load_gaussians(path, spz_axes="RUB"), want)
+    if number:
+        assert_equal(load_gaussians(path, spz_axes="LDB"), want)
+
+
+def test_axes_of_a_spz_that_are_not_read(tmp_path):
+    path = tmp_path / "scene.spz"
+    save_gaussians(random_gaussians(5, sh_degree=0), path)
+    data, records = path.read_bytes(), record(0xADBE0003, (16).to_bytes(4, "little"))
+    path.write_bytes(data[:16] + struct.pack("<I", 32 + len(records)) + data[20:32] + records + data[32:])
+    with pytest.raises(UserError, match="its axes are number 16, known are 1 to 8"):
+        load_gaussians(path)
+    records = record(7, b"")[:4] + b"\xff" * 4
+    path.write_bytes(data[:16] + struct.pack("<I", 40) + data[20:32] + records + data[32:])
+    assert len(load_gaussians(path)) == 5
 
 
 def test_splatfacto_checkpoint(tmp_path):

@@ -33,16 +33,18 @@ FORMATS: dict[str, ModuleType] = {  # the longest matching suffix wins
 }
 
 
-def load_gaussians(path: str | os.PathLike) -> Gaussians:
+def load_gaussians(path: str | os.PathLike, *, spz_axes: str = "RUB") -> Gaussians:
     """Read a scene of any known format, float32 on the CPU.
 
+    `spz_axes` are those of a .spz that names none: "RUB", as Niantic has it, or "RDF", as SuperSplat has it.
     Rows that can't be rendered are repaired or dropped with a warning. Raises UserError for anything but
     a scene.
     """
     path = Path(path)
     head = _head(path)
     try:
-        return cleaned(_format_of(path, head).read(path), path)
+        module = _format_of(path, head)
+        return cleaned(module.read(path, **_options(module, spz_axes)), path)
     except UserError:
         raise
     except Exception as error:  # parsers meet arbitrary bytes here: whatever they raise is the file's fault
@@ -52,15 +54,22 @@ def load_gaussians(path: str | os.PathLike) -> Gaussians:
         ) from error
 
 
-def save_gaussians(gaussians: Gaussians, path: str | os.PathLike) -> None:
-    """Write a scene in the format of the suffix; the file appears complete or not at all."""
+def save_gaussians(gaussians: Gaussians, path: str | os.PathLike, *, spz_axes: str = "RUB") -> None:
+    """Write a scene in the format of the suffix; the file appears complete or not at all.
+
+    `spz_axes` are those that a .spz is written in; other formats have but one.
+    """
     path = Path(path)
     module = _by_suffix(path)
     if len(gaussians) == 0:
         raise UserError(f"{path}: there are no Gaussians to save")
     _warn_of_losses(gaussians, module, path)
     with atomic_path(path) as temporary, torch.no_grad():
-        module.write(gaussians.map(torch.Tensor.detach).to("cpu"), temporary)
+        module.write(gaussians.map(torch.Tensor.detach).to("cpu"), temporary, **_options(module, spz_axes))
+
+
+def _options(module: ModuleType, spz_axes: str) -> dict[str, str]:
+    return {"axes": spz_axes} if module is spz else {}
 
 
 def _warn_of_losses(gaussians: Gaussians, module: ModuleType, path: Path) -> None:

@@ -7,7 +7,9 @@
             components in 10 bits each; versions 1 and 2: x y z in 3 x u8), harmonics u8 as 128 (c + 1)
 
 Up to version 3 the whole is one gzip stream; version 4 has a plain header, a table of lengths and a zstd stream per
-column. The axes are right-up-back where .ply and .splat have right-down-front, a half turn about x.
+column. Extensions are records of u32 kind, u32 length and content, behind the columns or, in version 4, before the
+table. The axes are right-up-back (RUB), where .ply and .splat have right-down-front (RDF), unless an extension names
+others.
 """
 
 from __future__ import annotations
@@ -23,13 +25,14 @@ import numpy as np
 import torch
 import zstandard
 
-from gs_ssd.checks import whole
+from gs_ssd.checks import choice, whole
 from gs_ssd.errors import UserError
 from gs_ssd.scene.gaussians import Gaussians
 
 _HEADER = struct.Struct("<4sIIBBBB")
 _TABLE_PLACE = struct.Struct("<I12x")  # of version 4, behind the header
 _ENTRY = struct.Struct("<QQ")  # packed and unpacked bytes of a stream
+_RECORD = struct.Struct("<II")  # kind and bytes of an extension
 _REST = {0: 0, 1: 9, 2: 24, 3: 45, 4: 72}  # SH bytes per Gaussian
 _READ_REST = 45  # no rasterizer here goes beyond degree 3
 _ANTIALIASED, _EXTENDED = 1, 2
@@ -43,21 +46,25 @@ _COLOUR = 0.15 * 255
 _OPAQUE = 1e-6  # an opacity's distance from 0 and 1, where the logit is infinite
 _COARSE = 0.5  # of a Gaussian's size: beyond it, rounded positions show
 
-# Half a turn about x: y and z change sign, and with them the harmonics that are odd in them.
-_MEANS = torch.tensor([1.0, -1, -1])
-_QUATS = torch.tensor([1.0, 1, -1, -1])
-_SH = torch.tensor([-1.0, -1, 1, -1, 1, 1, -1, 1, -1, 1, -1, -1, 1, -1, 1])
+# Axes by the number that SPZ_ADOBE_coordinate_system gives them, from 1: left or right, down or up, back or front.
+AXES = ("LDB", "RDB", "LUB", "RUB", "LDF", "RDF", "LUF", "RUF")
+_NAMES_AXES = 0xADBE0003
+_OURS = "RDF"
 
 
-def read(path: Path) -> Gaussians:
-    """Read a .spz of version 1 to 4."""
+def read(path: Path, *, axes: str = "RUB") -> Gaussians:
+    """Read a .spz of version 1 to 4; `axes` are those of a file that names none."""
+    choice("axes", axes, AXES)
     data = path.read_bytes()
     try:
-        version, degree, bits, flags, columns = _version_4(data) if data[:4] == b"NGSP" else _gzipped(data)
+        version, degree, bits, flags, columns, records = (
+            _version_4(data) if data[:4] == b"NGSP" else _gzipped(data)
+        )
     except (ValueError, EOFError, zlib.error, zstandard.ZstdError, struct.error) as error:
         raise UserError(
             f"{path}: truncated or not a .spz of version 1 to 4 ({error}); export it again"
         ) from error
+    axes = _named_axes(records, path) or axes
     positions, alphas, colours, scales, rotations, sh = columns
     n = len(alphas)
     if version == 1:
@@ -79,16 +86,18 @@ def read(path: Path) -> Gaussians:
         shN=torch.from_numpy(shN).reshape(n, -1, 3),
         antialiased=bool(flags & _ANTIALIASED),
     )
-    return _turned(gaussians)
+    return _turned(gaussians, axes)
 
 
-def write(gaussians: Gaussians, path: Path, *, version: int = 4) -> None:
+def write(gaussians: Gaussians, path: Path, *, version: int = 4, axes: str = "RUB") -> None:
     """Write version 4 (or 3, for older viewers), positions as finely as their range allows in 24 bits.
 
+    No extension names the axes: few readers look for it, so others than RUB are for readers known to expect them.
     Warns about what the columns can't hold; raises UserError for positions beyond them.
     """
     whole("version", version, 3, 4)
-    turned = _turned(gaussians.map(lambda value: value.float()))
+    choice("axes", axes, AXES)
+    turned = _turned(gaussians.map(lambda value: value.float()), axes)
     bits = _fractional_bits(gaussians)
     _warn_of_limits(gaussians, bits)
     n = len(gaussians)
@@ -132,8 +141,8 @@ def _checked(fields: tuple, versions: tuple[int, ...], size: int) -> tuple[int, 
     return version, count, degree, bits, widths
 
 
-def _gzipped(data: bytes) -> tuple[int, int, int, int, list[np.ndarray]]:
-    """Version, degree, fractional bits, flags and the six columns [N, width] of versions 1 to 3.
+def _gzipped(data: bytes) -> tuple[int, int, int, int, list[np.ndarray], bytes]:
+    """Version, degree, fractional bits, flags, the six columns [N, width] and the extensions of versions 1 to 3.
 
     Raises ValueError or zlib.error unless one gzip stream unpacks to exactly what its header promises.
     """
@@ -150,10 +159,10 @@ def _gzipped(data: bytes) -> tuple[int, int, int, int, list[np.ndarray]]:
     for width in widths:
         columns.append(np.frombuffer(content, np.uint8, count * width, offset).reshape(count, width))
         offset += count * width
-    return version, degree, bits, fields[5], columns
+    return version, degree, bits, fields[5], columns, content[promised:]
 
 
-def _version_4(data: bytes) -> tuple[int, int, int, int, list[np.ndarray]]:
+def _version_4(data: bytes) -> tuple[int, int, int, int, list[np.ndarray], bytes]:
     """As `_gzipped`, of version 4."""
     fields = _HEADER.unpack_from(data)
     version, count, degree, bits, widths = _checked(fields, (4,), len(data))
@@ -175,7 +184,27 @@ def _version_4(data: bytes) -> tuple[int, int, int, int, list[np.ndarray]]:
         offset += packed
     if not widths[-1]:
         columns.append(np.zeros((count, 0), dtype=np.uint8))
-    return version, degree, bits, fields[5], columns
+    start = _HEADER.size + _TABLE_PLACE.size
+    return version, degree, bits, fields[5], columns, data[start : min(table, start + _LARGEST_EXTENSION)]
+
+
+def _named_axes(records: bytes, path: Path) -> str | None:
+    """The axes that an extension names; a record that doesn't fit ends the search, as in Niantic's own reader."""
+    place = 0
+    while place + _RECORD.size <= len(records):
+        kind, size = _RECORD.unpack_from(records, place)
+        place += _RECORD.size
+        content = records[place : place + 4]
+        if kind == _NAMES_AXES and size == len(content) == 4:
+            number = int.from_bytes(content, "little")
+            if number > len(AXES):
+                raise UserError(
+                    f"{path}: its axes are number {number}, known are 1 to {len(AXES)} "
+                    f"({', '.join(AXES)}); export it with one of these"
+                )
+            return AXES[number - 1] if number else None
+        place += size
+    return None
 
 
 def _xyz(rotations: np.ndarray) -> np.ndarray:
@@ -254,11 +283,13 @@ def _warn_of_limits(gaussians: Gaussians, bits: int) -> None:
             )
 
 
-def _turned(gaussians: Gaussians) -> Gaussians:
-    """Half a turn about x; its own inverse."""
+def _turned(gaussians: Gaussians, axes: str) -> Gaussians:
+    """From `axes` to ours or back: coordinates change sign, and with them the harmonics that are odd in them."""
+    x, y, z = (1.0 if theirs == ours else -1.0 for theirs, ours in zip(axes, _OURS))
+    odd = torch.tensor([y, z, x, x * y, y * z, 1, x * z, 1, y, x * y * z, y, z, x, z, x])
     return replace(
         gaussians,
-        means=gaussians.means * _MEANS,
-        quats=gaussians.quats * _QUATS,
-        shN=gaussians.shN * _SH[: gaussians.shN.shape[1], None],
+        means=gaussians.means * torch.tensor([x, y, z]),
+        quats=gaussians.quats * torch.tensor([1, y * z, x * z, x * y]),
+        shN=gaussians.shN * odd[: gaussians.shN.shape[1], None],
     )
