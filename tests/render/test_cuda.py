@@ -6,6 +6,7 @@ import types
 from pathlib import Path
 
 import pytest
+import torch
 from torch.utils import cpp_extension
 
 from gs_ssd import render
@@ -62,6 +63,23 @@ def test_a_toolkit_that_gsplat_does_not_find_is_named(fresh, monkeypatch, tmp_pa
     monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", backend)
     with pytest.raises(UserError, match="CUDA_HOME"):
         render.compile_kernels("cuda")
+
+
+def test_kernels_are_compiled_before_a_model_is_loaded_and_before_the_first_step(fresh, monkeypatch):
+    """Without a compiler nothing is downloaded in vain, and with one no step's time holds the minutes it takes."""
+    from gs_ssd.session.config import compose, scene_edit
+
+    monkeypatch.setattr(cpp_extension, "_find_cuda_home", lambda: None)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    loaded = []
+    with pytest.raises(UserError, match="needs nvcc"):
+        scene_edit(
+            compose(["scene=face", "prompt=clown", "diffusion=sd21", "device=cuda"]),
+            load=lambda: loaded.append("a model"),
+        )
+    assert loaded == []
 
 
 def test_only_one_file_of_the_room_imports_gsplat():
