@@ -7,6 +7,7 @@ editable Gaussians take part. A percentage needs no absolute threshold, whose sc
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -91,7 +92,7 @@ class Densifier:
 
     @torch.no_grad()
     def densify(self, scene: TrainableScene) -> tuple[int, int]:
-        """Clone, split and prune now; returns (added, removed)."""
+        """Clone, split and prune now; returns (added, removed). Warns where nothing editable would be left."""
         self.count += 1
         before, loaded = len(scene), len(scene.params["means"])
         if len(self.gradient_sum) == loaded and before < self.max_gaussians:
@@ -101,7 +102,14 @@ class Densifier:
         if self.max_size is not None:
             useless |= scene.params["scales"].exp().amax(dim=-1) > self.max_size * scene.extent
         removed = int(useless.sum())
-        if 0 < removed < before + added:
+        if removed == len(useless):
+            warnings.warn(
+                f"densify.min_opacity={self.min_opacity:g} and densify.max_size={self.max_size} would remove all "
+                f"{removed:,} Gaussians that may change; they stay, choose other limits",
+                stacklevel=2,
+            )
+            removed = 0
+        elif removed:
             remove(scene.params, scene.optimizers, {}, useless)
         scene.arrange()
         self.reset()

@@ -1,9 +1,11 @@
 """Densification: who is chosen, what children inherit, what is pruned."""
 
+import pytest
 import torch
 
 from gs_ssd.edit.densify import Densifier, top_percent
 from gs_ssd.edit.trainable import TRAINABLE, TrainableScene
+from gs_ssd.errors import UserError
 
 
 def observed(scene: TrainableScene, norms: torch.Tensor, visible: torch.Tensor | None = None) -> dict:
@@ -51,7 +53,8 @@ def test_clones_small_and_splits_large(gaussians):
 
 
 def test_only_editable_gaussians_are_touched(gaussians):
-    gaussians.opacities[:] = -9.0  # all of them nearly transparent
+    gaussians.opacities[:] = -9.0  # nearly transparent, but for one
+    gaussians.opacities[7] = 1.0
     editable = torch.zeros(len(gaussians), dtype=torch.bool)
     editable[:50] = True
     scene, densifier = TrainableScene(gaussians, editable=editable), Densifier(percent=1.0)
@@ -60,9 +63,22 @@ def test_only_editable_gaussians_are_touched(gaussians):
     norms[50:] = 1.0
     densifier.observe(observed(scene, norms), scene)
     added, removed = densifier.densify(scene)
-    assert (added, removed) == (0, 50)
+    assert (added, removed) == (0, 49)
     for name, value in kept.items():
-        assert torch.equal(scene.gaussians.tensors()[name], value)
+        assert torch.equal(scene.gaussians.tensors()[name][1:], value)
+
+
+def test_limits_that_no_gaussian_meets_remove_none_and_are_said(gaussians):
+    """An edit of nothing would go on to its end without a word."""
+    for editable in (None, torch.arange(len(gaussians)) < 50):
+        scene, densifier = TrainableScene(gaussians, editable=editable), Densifier(min_opacity=0.999999)
+        with pytest.warns(
+            UserWarning, match=r"min_opacity=0\.999999 .* would remove all \d+ Gaussians that may change"
+        ):
+            assert densifier.densify(scene) == (0, 0)
+        assert len(scene) == len(gaussians) and len(scene.params["means"]) == int(scene.editable.sum())
+    with pytest.raises(UserError, match=r"densify\.min_opacity=1\.1 must be a number at least 0 and below 1"):
+        Densifier(min_opacity=1.1)
 
 
 def test_giants_go_only_where_that_is_asked_for(gaussians):

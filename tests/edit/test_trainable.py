@@ -73,6 +73,13 @@ def test_base_colours_stay_displayable_or_in_the_sources_range(gaussians):
         torch.testing.assert_close(scene.params["sh0"], torch.full_like(gaussians.sh0, limit))
 
 
+def test_base_colours_may_run_free_as_in_the_published_code(gaussians):
+    scene = TrainableScene(gaussians, rates=LearningRates(sh0=50.0), clamp_colours=False)
+    scene.params["sh0"].grad = -torch.ones_like(scene.params["sh0"])
+    scene.step()
+    torch.testing.assert_close(scene.params["sh0"], gaussians.sh0 + 50, atol=1e-3, rtol=0)
+
+
 def test_non_finite_gradients_are_named(gaussians):
     scene = TrainableScene(gaussians)
     for name in scene.optimizers:
