@@ -47,7 +47,7 @@ def imported_modules(path: Path, package: Path = PACKAGE) -> set[str]:
     """Every module that a file names in an import, absolute; names imported from the package itself count too."""
     modules: set[str] = set()
     here = ("gs_ssd", *path.relative_to(package).parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -80,10 +80,56 @@ def test_the_arrow_test_sees_relative_imports_and_names(tmp_path):
     assert imported_modules(file, tmp_path) == {"gs_ssd.b", "gs_ssd.room", "gs_ssd.assets", "gs_ssd.e"}
 
 
+UNIX = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_system_can_import_and_read(path):
+    """No module of Unix alone is imported at the start, and no text is read in the encoding of the system."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    at_start = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    named = {alias.name for node in at_start if isinstance(node, ast.Import) for alias in node.names}
+    named |= {str(node.module) for node in at_start if isinstance(node, ast.ImportFrom)}
+    assert not named & UNIX
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert [f"{path.name}:{call.lineno}" for call in calls if is_text_of_the_systems_encoding(call)] == []
+
+
+def is_text_of_the_systems_encoding(call: ast.Call) -> bool:
+    named = {keyword.arg: keyword.value for keyword in call.keywords}
+    if "encoding" in named:
+        return False
+    if isinstance(call.func, ast.Attribute) and call.func.attr in ("read_text", "write_text"):
+        return True
+    modes = [*call.args[1:2], *[named[name] for name in ("mode",) if name in named]]
+    binary = any(isinstance(mode, ast.Constant) and "b" in str(mode.value) for mode in modes)
+    builtin = isinstance(call.func, ast.Name) and call.func.id in ("open", "fdopen")
+    piped = isinstance(named.get("text"), ast.Constant)
+    return (builtin and not binary) or piped
+
+
+@pytest.mark.parametrize(
+    "code, found",
+    [
+        ("p.read_text()", True),
+        ("open('a')", True),
+        ("open('a', 'w')", True),
+        ("subprocess.run(a, text=True)", True),
+        ("p.read_text(encoding='utf-8')", False),
+        ("open('a', 'rb')", False),
+        ("open('a', encoding='utf-8')", False),
+        ("Image.open('a')", False),
+        ("f(text=given)", False),
+    ],
+)
+def test_the_encoding_test_sees_what_it_looks_for(code, found):
+    assert is_text_of_the_systems_encoding(ast.parse(code).body[0].value) == found
+
+
 def longest_function(path: Path) -> tuple[int, str]:
     """(lines, name) of the longest function body, without its docstring."""
     found = [(0, "")]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body[1:] if ast.get_docstring(node) else node.body
             if body:

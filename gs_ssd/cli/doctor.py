@@ -123,7 +123,9 @@ def memory_gb() -> tuple[float | None, float | None]:
     """(total, free) memory in GB; None for what can't be told."""
     try:
         if sys.platform == "linux":
-            rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+            rows = dict(
+                line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+            )
             found = [int(rows[name].split()[0]) / 1e6 for name in ("MemTotal", "MemAvailable")]
             return found[0], found[1]
         if sys.platform == "win32":
@@ -143,7 +145,9 @@ def ffmpeg() -> Finding:
         import imageio_ffmpeg
 
         path = imageio_ffmpeg.get_ffmpeg_exe()
-        said = subprocess.run([path, "-hide_banner", "-encoders"], capture_output=True, text=True, timeout=20)
+        said = subprocess.run(
+            [path, "-hide_banner", "-encoders"], capture_output=True, encoding="utf-8", timeout=20
+        )
     except (ImportError, RuntimeError, OSError, subprocess.SubprocessError) as error:
         return Finding("broken", f"no ffmpeg for the videos: {' '.join(str(error).split())[:100]}", mend)
     if said.returncode or "libx264" not in said.stdout:

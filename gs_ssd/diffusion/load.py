@@ -297,7 +297,7 @@ def build_prior(
     parts = {part: load_part(model, part, dtype) for part in model.parts}
     extra: dict[str, Any] = {}
     if (model.path / "vocabulary.json").is_file() and model.family is SD:
-        extra["vocabulary"] = json.loads((model.path / "vocabulary.json").read_text())
+        extra["vocabulary"] = json.loads((model.path / "vocabulary.json").read_text(encoding="utf-8"))
     if "is_distilled" in model.index:
         extra["is_distilled"] = bool(model.index["is_distilled"])
     prior = prior_class(**parts, name=name, device=device, dtype=dtype, offload=offload, **extra)

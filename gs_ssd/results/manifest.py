@@ -56,4 +56,4 @@ def environment() -> dict[str, Any]:
 
 def write_json(content: dict[str, Any], path: str | os.PathLike) -> None:
     with atomic_path(path) as temporary:
-        Path(temporary).write_text(json.dumps(content, indent=2, default=str) + "\n")
+        Path(temporary).write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")

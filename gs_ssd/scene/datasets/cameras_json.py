@@ -42,7 +42,7 @@ def write(cameras: Cameras, path: str | os.PathLike) -> None:
             entry |= {"cx": K[0, 2], "cy": K[1, 2]}
         entries.append(entry)
     with atomic_path(Path(path)) as temporary:
-        temporary.write_text(json.dumps(entries))
+        temporary.write_text(json.dumps(entries), encoding="utf-8")
 
 
 def _view(entry: dict, number: int) -> View:
