@@ -256,3 +256,38 @@ def test_a_signal_that_a_library_swallows_still_stops_the_command(swallowed_by, 
 
     assert launch(job, "train", ["device=cpu"]) == 130
     assert capsys.readouterr().err == "stopped: nothing had been computed yet\n"
+
+
+IN_A_TERMINAL = """
+import os, sys
+os.open(os.ttyname(0), os.O_RDWR)  # the first of a session to open it owns it
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="its terminals send no SIGHUP")
+def test_a_terminal_that_is_closed_keeps_the_edit(tmp_path):
+    """What was computed is written, though nobody is left to tell."""
+    save_gaussians(random_gaussians(300), tmp_path / "ball.ply")
+    typed = [
+        f"scene={tmp_path / 'ball.ply'}",
+        *FAST,
+        *PROMPTS,
+        "steps=100000",
+        f"output_dir={tmp_path / 'out'}",
+    ]
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-c", IN_A_TERMINAL, str(ROOT / "train.py"), *typed]
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    process = subprocess.Popen(command, start_new_session=True, **streams)
+    os.close(theirs)
+    said = b""
+    while b" 3/100000" not in said:
+        said += os.read(ours, 4096)
+    os.close(ours)
+    assert process.wait(timeout=300) == 0
+    assert b"\rssd:" in said  # a bar, on a terminal
+    assert (
+        len(load_gaussians(tmp_path / "out" / "edited.ply")) > 0 and (tmp_path / "out" / "run.json").is_file()
+    )

@@ -66,9 +66,13 @@ def test_every_alias_says_what_it_is_and_which_commit():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["embedded", "tiny_sd3"])
-def test_loading_says_nothing(name):
+@pytest.mark.parametrize("name", ["embedded", "tiny_sd3", "a folder"])
+def test_loading_says_nothing(name, tmp_path):
     """In a process of its own: no progress bars, no hints of the libraries below."""
+    if name == "a folder":
+        for part, module in tiny_parts().items():
+            module.save_pretrained(tmp_path / part)
+        name = str(tmp_path)
     code = f"from gs_ssd.diffusion.load import load_prior; load_prior({name!r}, device='cpu').encode_prompt(['a man'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
