@@ -70,3 +70,10 @@ def transforms(frames: list[np.ndarray], **values: object) -> bytes:
     """A transforms.json of OpenGL camera-to-world matrices."""
     listed = [{"file_path": f"{i}.png", "transform_matrix": pose.tolist()} for i, pose in enumerate(frames)]
     return json.dumps({**values, "frames": listed}).encode()
+
+
+def extended_spz(data: bytes, *extensions: tuple[int, bytes]) -> bytes:
+    """A .spz of version 4 with extensions (kind, content) between its header and its table."""
+    records = b"".join(struct.pack("<II", kind, len(content)) + content for kind, content in extensions)
+    table = struct.pack("<I", 32 + len(records))
+    return data[:14] + bytes([data[14] | 2]) + data[15:16] + table + data[20:32] + records + data[32:]

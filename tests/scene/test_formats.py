@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import struct
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from gs_ssd.errors import UserError
 from gs_ssd.scene import Gaussians, load_gaussians, save_gaussians
 from gs_ssd.scene.formats import spz
-from tests.scene.layouts import REST, SCENES, inria_columns, ply_bytes, splat_bytes
+from tests.scene.layouts import REST, SCENES, extended_spz, inria_columns, ply_bytes, splat_bytes
 from tests.synthetic import random_gaussians
 
 DEGREES = [0, 1, 2, 3]
@@ -352,25 +351,17 @@ def test_the_turn_of_spz_keeps_shapes_and_colours(axes):
     assert_equal(spz._turned(turned, axes), gaussians)
 
 
-def record(kind: int, content: bytes) -> bytes:
-    return struct.pack("<II", kind, len(content)) + content
+NAMES_AXES = 0xADBE0003  # Adobe's extension of Niantic's format
 
 
-@pytest.mark.parametrize("version", [3, 4])
 @pytest.mark.parametrize("number, axes", [(0, "RUB"), (4, "RUB"), (6, "RDF"), (8, "RUF")])
-def test_axes_that_a_spz_names_are_its_own(tmp_path, version, number, axes):
-    """Niantic's and Adobe's extension, behind one that is none of ours."""
+def test_axes_that_a_spz_names_are_its_own(tmp_path, number, axes):
     gaussians = random_gaussians(20, sh_degree=1)
     path = tmp_path / "scene.spz"
-    spz.write(gaussians, path, version=version, axes=axes)
+    spz.write(gaussians, path, axes=axes)
     want = load_gaussians(path, spz_axes=axes)
-    records = record(0xADBE0002, bytes(12)) + record(0xADBE0003, number.to_bytes(4, "little"))
-    if version == 3:
-        content = bytearray(gzip.decompress(path.read_bytes()))
-        path.write_bytes(gzip.compress(bytes(content[:14]) + b"\x02" + bytes(content[15:]) + records))
-    else:
-        data = path.read_bytes()
-        path.write_bytes(data[:16] + struct.pack("<I", 32 + len(records)) + data[20:32] + records + data[32:])
+    camera = (0xADBE0002, bytes(12))  # another extension before it
+    path.write_bytes(extended_spz(path.read_bytes(), camera, (NAMES_AXES, number.to_bytes(4, "little"))))
     assert_equal(load_gaussians(path, spz_axes="RUB"), want)
     if number:
         assert_equal(load_gaussians(path, spz_axes="LDB"), want)
@@ -379,13 +370,13 @@ def test_axes_that_a_spz_names_are_its_own(tmp_path, version, number, axes):
 def test_axes_of_a_spz_that_are_not_read(tmp_path):
     path = tmp_path / "scene.spz"
     save_gaussians(random_gaussians(5, sh_degree=0), path)
-    data, records = path.read_bytes(), record(0xADBE0003, (16).to_bytes(4, "little"))
-    path.write_bytes(data[:16] + struct.pack("<I", 32 + len(records)) + data[20:32] + records + data[32:])
+    data = path.read_bytes()
+    path.write_bytes(extended_spz(data, (NAMES_AXES, (16).to_bytes(4, "little"))))
     with pytest.raises(UserError, match="its axes are number 16, known are 1 to 8"):
         load_gaussians(path)
-    records = record(7, b"")[:4] + b"\xff" * 4
-    path.write_bytes(data[:16] + struct.pack("<I", 40) + data[20:32] + records + data[32:])
-    assert len(load_gaussians(path)) == 5
+    for odd in ((NAMES_AXES, b""), (7, bytes(3))):  # cut off, and of an odd length
+        path.write_bytes(extended_spz(data, odd))
+        assert len(load_gaussians(path)) == 5
 
 
 def test_splatfacto_checkpoint(tmp_path):

@@ -23,7 +23,7 @@ from gs_ssd.scene import load_gaussians, save_gaussians
 from gs_ssd.scene.datasets import load_cameras
 from gs_ssd.scene.formats import spz
 from gs_ssd.scene.masks import File
-from tests.scene.layouts import colmap_text, inria_columns, ply_bytes, transforms
+from tests.scene.layouts import colmap_text, extended_spz, inria_columns, ply_bytes, transforms
 from tests.scene.test_datasets import binary_colmap, inria_entry, llff_table
 from tests.synthetic import random_gaussians
 
@@ -174,6 +174,10 @@ def scene_bytes(folder, name: str) -> bytes:
     path = folder / name
     if name == "v3.spz":
         spz.write(gaussians, path, version=3)
+    elif name == "extended.spz":
+        spz.write(gaussians, path)
+        extensions = (0xADBE0002, bytes(12)), (0xADBE0003, (6).to_bytes(4, "little"))
+        return extended_spz(path.read_bytes(), *extensions)
     else:
         save_gaussians(gaussians, path)
     return path.read_bytes()
@@ -189,6 +193,7 @@ SCENES = [
     "d.pt",
     "v3.spz",
     "v4.spz",
+    "extended.spz",
 ]
 
 

@@ -6,11 +6,13 @@ turned a .spz to right-up-back, as Niantic describes it; 3.4.2 to 3.7.0 leave it
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from scipy.spatial import cKDTree
 
 from gs_ssd.scene import Gaussians, load_gaussians, save_gaussians
 from gs_ssd.scene.formats import spz
+from tests.scene.layouts import extended_spz
 from tests.synthetic import random_gaussians
 
 TOOL = shutil.which("splat-transform")
@@ -96,3 +99,44 @@ def test_we_read_what_it_writes(tmp_path, kind, degree):
     original = load_gaussians(tmp_path / "in.ply")
     loose = {"means": 2e-3, "scales": 0.1, "sh0": 0.1}
     assert_same(sorted_like(ours, original), original, loose, alpha=0.01) if degree == 0 else None
+
+
+# The library of the format's authors, which splat-transform 3 brings along.
+PLACES = [place / "@adobe" / "spz" / "dist" / "spz.js" for place in Path(TOOL or "/").resolve().parents]
+LIBRARY = next((place for place in PLACES if place.is_file()), None)
+DUMP = """
+import { readFileSync } from "fs";
+const spz = await (await import(process.argv[1])).default();
+const values = [];
+for (const name of process.argv.slice(2)) {
+  const cloud = await spz.loadSpzFromBuffer(readFileSync(name), { to: spz.CoordinateSystem.RDF });
+  values.push([cloud.positions, cloud.scales, cloud.rotations, cloud.colors, cloud.alphas, cloud.sh].map(x => [...x]));
+}
+console.log("\\n" + JSON.stringify(values));
+"""
+
+
+@pytest.mark.skipif(LIBRARY is None, reason="@adobe/spz (npm, splat-transform 3 needs it) is not installed")
+def test_the_authors_library_reads_the_same_whatever_axes_a_spz_names(tmp_path):
+    paths = []
+    for number, axes in enumerate(("", *spz.AXES)):
+        paths.append(tmp_path / f"{number}.spz")
+        spz.write(random_gaussians(60, sh_degree=3), paths[-1], axes=axes or "RUB")
+        if axes:
+            tag = 0xADBE0003, number.to_bytes(4, "little")
+            paths[-1].write_bytes(extended_spz(paths[-1].read_bytes(), tag))
+    command = ["node", "--input-type=module", "-e", DUMP, LIBRARY.as_uri(), *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for path, arrays in zip(paths, json.loads(done.stdout.splitlines()[-1]), strict=True):
+        ours = load_gaussians(path)
+        means, scales, quats, sh0, opacities, shN = map(torch.tensor, arrays)
+        theirs = replace(
+            ours,
+            means=means.reshape(-1, 3),
+            scales=scales.reshape(-1, 3),
+            quats=quats.reshape(-1, 4).roll(1, dims=1),
+            opacities=opacities.clamp(-14, 14),  # they let an opacity of 1 be infinite
+            sh0=sh0.reshape(-1, 1, 3),
+            shN=shN.reshape(60, -1, 3),
+        )
+        assert_same(ours, theirs, EXACT)

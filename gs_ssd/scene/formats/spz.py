@@ -7,9 +7,8 @@
             components in 10 bits each; versions 1 and 2: x y z in 3 x u8), harmonics u8 as 128 (c + 1)
 
 Up to version 3 the whole is one gzip stream; version 4 has a plain header, a table of lengths and a zstd stream per
-column. Extensions are records of u32 kind, u32 length and content, behind the columns or, in version 4, before the
-table. The axes are right-up-back (RUB), where .ply and .splat have right-down-front (RDF), unless an extension names
-others.
+column; between header and table it may have extensions, records of u32 kind, u32 length and content. The axes are
+right-up-back (RUB), where .ply and .splat have right-down-front (RDF), unless an extension names others.
 """
 
 from __future__ import annotations
@@ -57,14 +56,13 @@ def read(path: Path, *, axes: str = "RUB") -> Gaussians:
     choice("axes", axes, AXES)
     data = path.read_bytes()
     try:
-        version, degree, bits, flags, columns, records = (
-            _version_4(data) if data[:4] == b"NGSP" else _gzipped(data)
-        )
+        version, degree, bits, flags, columns = _version_4(data) if data[:4] == b"NGSP" else _gzipped(data)
     except (ValueError, EOFError, zlib.error, zstandard.ZstdError, struct.error) as error:
         raise UserError(
             f"{path}: truncated or not a .spz of version 1 to 4 ({error}); export it again"
         ) from error
-    axes = _named_axes(records, path) or axes
+    if version == 4 and flags & _EXTENDED:
+        axes = _named_axes(data, path) or axes
     positions, alphas, colours, scales, rotations, sh = columns
     n = len(alphas)
     if version == 1:
@@ -141,8 +139,8 @@ def _checked(fields: tuple, versions: tuple[int, ...], size: int) -> tuple[int, 
     return version, count, degree, bits, widths
 
 
-def _gzipped(data: bytes) -> tuple[int, int, int, int, list[np.ndarray], bytes]:
-    """Version, degree, fractional bits, flags, the six columns [N, width] and the extensions of versions 1 to 3.
+def _gzipped(data: bytes) -> tuple[int, int, int, int, list[np.ndarray]]:
+    """Version, degree, fractional bits, flags and the six columns [N, width] of versions 1 to 3.
 
     Raises ValueError or zlib.error unless one gzip stream unpacks to exactly what its header promises.
     """
@@ -159,10 +157,10 @@ def _gzipped(data: bytes) -> tuple[int, int, int, int, list[np.ndarray], bytes]:
     for width in widths:
         columns.append(np.frombuffer(content, np.uint8, count * width, offset).reshape(count, width))
         offset += count * width
-    return version, degree, bits, fields[5], columns, content[promised:]
+    return version, degree, bits, fields[5], columns
 
 
-def _version_4(data: bytes) -> tuple[int, int, int, int, list[np.ndarray], bytes]:
+def _version_4(data: bytes) -> tuple[int, int, int, int, list[np.ndarray]]:
     """As `_gzipped`, of version 4."""
     fields = _HEADER.unpack_from(data)
     version, count, degree, bits, widths = _checked(fields, (4,), len(data))
@@ -184,23 +182,23 @@ def _version_4(data: bytes) -> tuple[int, int, int, int, list[np.ndarray], bytes
         offset += packed
     if not widths[-1]:
         columns.append(np.zeros((count, 0), dtype=np.uint8))
-    start = _HEADER.size + _TABLE_PLACE.size
-    return version, degree, bits, fields[5], columns, data[start : min(table, start + _LARGEST_EXTENSION)]
+    return version, degree, bits, fields[5], columns
 
 
-def _named_axes(records: bytes, path: Path) -> str | None:
+def _named_axes(data: bytes, path: Path) -> str | None:
     """The axes that an extension names; a record that doesn't fit ends the search, as in Niantic's own reader."""
-    place = 0
-    while place + _RECORD.size <= len(records):
-        kind, size = _RECORD.unpack_from(records, place)
+    place = _HEADER.size + _TABLE_PLACE.size
+    (table,) = _TABLE_PLACE.unpack_from(data, _HEADER.size)
+    end = min(table, place + _LARGEST_EXTENSION)
+    while place + _RECORD.size <= end:
+        kind, size = _RECORD.unpack_from(data, place)
         place += _RECORD.size
-        content = records[place : place + 4]
-        if kind == _NAMES_AXES and size == len(content) == 4:
-            number = int.from_bytes(content, "little")
+        if kind == _NAMES_AXES and size == 4 and place + size <= end:
+            number = int.from_bytes(data[place : place + size], "little")
             if number > len(AXES):
                 raise UserError(
-                    f"{path}: its axes are number {number}, known are 1 to {len(AXES)} "
-                    f"({', '.join(AXES)}); export it with one of these"
+                    f"{path}: its axes are number {number}, known are 1 to {len(AXES)} ({', '.join(AXES)}); "
+                    "export it with one of these"
                 )
             return AXES[number - 1] if number else None
         place += size
