@@ -29,8 +29,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(TOOL is None, reason="splat-transform (npm) is not installed"),
 ]
-VERSION = subprocess.run([TOOL, "--version"], capture_output=True, text=True).stdout if TOOL else ""
-AXES = "RDF" if re.search(r"\bv?([3-9]|\d\d+)\.\d+\.\d+", VERSION) else "RUB"
+VERSION = subprocess.getoutput("splat-transform --version") if TOOL else ""  # says it on stderr
+AXES = "RUB" if re.search(r"\bv[12]\.", VERSION) else "RDF"
 # Two readers of the same bytes may differ by float32 rounding only.
 EXACT = {"means": 2e-6, "scales": 1e-5, "sh0": 1e-5, "shN": 1e-5}
 
