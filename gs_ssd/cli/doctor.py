@@ -11,6 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -140,7 +141,9 @@ def memory_gb() -> tuple[float | None, float | None]:
 
 def ffmpeg() -> Finding:
     """Whether videos can be written, by running it."""
-    mend = "pip install --force-reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to an ffmpeg with libx264"
+    own = os.environ.get("IMAGEIO_FFMPEG_EXE")
+    mend = "unset" if own else "pip install --force-reinstall imageio-ffmpeg, or set"
+    mend += f" IMAGEIO_FFMPEG_EXE{', or set it' if own else ''} to an ffmpeg with libx264"
     try:
         import imageio_ffmpeg
 
@@ -218,11 +221,17 @@ def cards_models(card: float) -> Finding:
 
 def kernels(device: str) -> Finding:
     """Whether rendering can start at once."""
-    from gs_ssd.render import kernels_are_compiled
+    from gs_ssd.render import kernels_are_compiled, kernels_are_kept
 
     compile_them = f"python -c \"from gs_ssd.render import compile_kernels; compile_kernels('{device}')\""
     if kernels_are_compiled(device):
         return Finding("ok", f"{device.upper()} kernels are compiled")
+    if device == "cpu" and not kernels_are_kept():
+        return Finding(
+            "missing",
+            "CPU kernels: no folder for them is writable, so every edit compiles them, about a minute",
+            "export NUMBA_CACHE_DIR=<a folder that is>",
+        )
     if device == "cpu":
         return Finding("missing", "CPU kernels: the first edit compiles them, about a minute", compile_them)
     from torch.utils.cpp_extension import CUDA_HOME
@@ -260,8 +269,14 @@ def models() -> Iterator[Finding]:
             f"{constants.ENDPOINT} doesn't answer, so these can't be had: {', '.join(away)}",
             "connect, or on a machine with a connection `hf download <model>`, and give its folder: diffusion=<folder>",
         )
+    elif not writable(cache := existing(Path(constants.HF_HUB_CACHE))):
+        yield Finding(
+            "missing",
+            f"{cache} can't be written, so these can't be downloaded: {', '.join(away)}",
+            "export HF_HOME=<a folder that can>",
+        )
     else:
-        free = shutil.disk_usage(existing(Path(constants.HF_HUB_CACHE))).free / 1e9
+        free = shutil.disk_usage(cache).free / 1e9
         yield Finding(
             "ok",
             f"can be downloaded, {free:.0f} GB free: {', '.join(away)} (`hf download` ahead, or when first used)",
@@ -271,6 +286,15 @@ def models() -> Iterator[Finding]:
 def existing(path: Path) -> Path:
     """The nearest folder above that is there."""
     return path if path.exists() else existing(path.parent)
+
+
+def writable(folder: Path) -> bool:
+    """Whether a file can be made in a folder; to ask for permissions isn't enough on every disk and system."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def reachable(url: str) -> bool:

@@ -5,8 +5,8 @@ The CPU backend reads in the order `projection`, `harmonics`, `tiles`, `composit
 on top of `simd` (16-lane vectors for numba) and `threads`.
 """
 
-from gs_ssd.render.compilation import compile_kernels, kernels_are_compiled
+from gs_ssd.render.compilation import compile_kernels, kernels_are_compiled, kernels_are_kept
 from gs_ssd.render.rasterization import rasterization
 from gs_ssd.render.renderer import Render, render
 
-__all__ = ["Render", "compile_kernels", "kernels_are_compiled", "rasterization", "render"]
+__all__ = ["Render", "compile_kernels", "kernels_are_compiled", "kernels_are_kept", "rasterization", "render"]

@@ -78,6 +78,11 @@ def kernels_are_compiled(device: str | torch.device = "cpu") -> bool:
     )
 
 
+def kernels_are_kept() -> bool:
+    """Whether the CPU kernels' machine code outlives the process; not where no folder for it is writable."""
+    return all(hasattr(kernel._cache, "_cache_file") for kernel in ENTRY_POINTS)
+
+
 def _is_single(signature) -> bool:
     """Whether it is that of float32 scenes."""
     return any(getattr(argument, "dtype", None) == types.float32 for argument in signature)

@@ -63,7 +63,20 @@ def test_without_ffmpeg_no_edit_can_run(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(doctor, "models", lambda: ())
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "none"))
     assert main(["doctor"]) == 1
-    assert "broken   no ffmpeg for the videos" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "broken   no ffmpeg for the videos" in said and "→ unset IMAGEIO_FFMPEG_EXE" in said
+
+
+def test_a_cache_of_models_that_cant_be_written_is_named(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(doctor, "reachable", lambda url: True)
+    for cache, mends in ((tmp_path, ""), (tmp_path / "file" / "hub", "export HF_HOME=<a folder that can>")):
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        *_, hub = doctor.models()
+        assert hub.remedy == mends and "sd21" in hub.what
 
 
 def test_little_memory_is_said(monkeypatch):

@@ -61,6 +61,7 @@ def test_a_read_only_install_without_a_home_runs_without_a_cache(tmp_path):
     for path in (tmp_path, *tmp_path.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
     code = "from gs_ssd import render; from module import double; print(render.kernels_are_compiled(), double(21))"
+    code += "\nfrom gs_ssd.cli.doctor import kernels; print(render.kernels_are_kept(), kernels('cpu').remedy)"
     environment = {
         "HOME": "/dev/null/nonexistent",
         "XDG_CACHE_HOME": "/dev/null/cache",
@@ -69,7 +70,9 @@ def test_a_read_only_install_without_a_home_runs_without_a_cache(tmp_path):
     run = python(tmp_path, code, **environment)
     for path in (tmp_path, *tmp_path.rglob("*")):
         path.chmod(0o755)
-    assert run.stdout.split() == ["False", "42"], run.stderr
+    assert run.stdout.splitlines() == ["False 42", "False export NUMBA_CACHE_DIR=<a folder that is>"], (
+        run.stderr
+    )
     assert run.stderr.count("set NUMBA_CACHE_DIR") == 1
 
 
