@@ -270,6 +270,8 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 @pytest.mark.skipif(sys.platform == "win32", reason="its terminals send no SIGHUP")
 def test_a_terminal_that_is_closed_keeps_the_edit(tmp_path):
     """What was computed is written, though nobody is left to tell."""
+    import termios
+
     save_gaussians(random_gaussians(300), tmp_path / "ball.ply")
     typed = [
         f"scene={tmp_path / 'ball.ply'}",
@@ -279,6 +281,7 @@ def test_a_terminal_that_is_closed_keeps_the_edit(tmp_path):
         f"output_dir={tmp_path / 'out'}",
     ]
     ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
     command = [sys.executable, "-c", IN_A_TERMINAL, str(ROOT / "train.py"), *typed]
     streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
     process = subprocess.Popen(command, start_new_session=True, **streams)
