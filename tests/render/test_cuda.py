@@ -73,6 +73,8 @@ def test_kernels_are_compiled_before_a_model_is_loaded_and_before_the_first_step
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    card = types.SimpleNamespace(total_memory=80e9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
     loaded = []
     with pytest.raises(UserError, match="needs nvcc"):
         scene_edit(

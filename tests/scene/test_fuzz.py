@@ -1,6 +1,6 @@
 """Damaged files of every format: a scene, cameras, a selection or one UserError, quickly and in bounded memory.
 
-The short lane damages each file 100 times. The long lane (`-m slow`, 1,000 times each, 20,000 files in all) prints its
+The short lane damages each file 100 times. The long lane (`-m slow`, 1,000 times each, 23,000 files in all) prints its
 counts with `-s`; those of the last release are in docs/robustness.md.
 """
 
