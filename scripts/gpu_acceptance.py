@@ -7,7 +7,7 @@
 Needs no weights: correctness comes from the embedded prior, speed from full-size networks with random weights. What it
 needs beside torch is carried as wheels, gathered in an environment that has the project, of the same Python and system:
 
-    pip freeze --exclude-editable | grep -Ev '^(gs-ssd|gs_ssd|torch|torchvision|triton|nvidia|cuda)' > wanted.txt
+    pip freeze --exclude-editable | grep -Ev '^(gs.ssd|torch(vision)?|triton|(nvidia|cuda).*)==' > wanted.txt
     pip wheel --no-deps -w wheels -r wanted.txt
 
 A part that fails, or for which no time is left, is a row that says so; the others go on. It has not run on a card, so

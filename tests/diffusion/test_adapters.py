@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import AutoencoderTiny
+from diffusers import AutoencoderKL, AutoencoderTiny
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from torch.testing import assert_close
 
+from gs_ssd.diffusion.diffusers_prior import frozen
+from gs_ssd.diffusion.full_size import AUTOENCODER
 from gs_ssd.diffusion.load import load_prior
 from gs_ssd.diffusion.lora import ADAPTED, LoraTwin
+from gs_ssd.diffusion.parts import cast
 from gs_ssd.diffusion.timesteps import Linear
 from gs_ssd.diffusion.tiny import tiny_prior
 from gs_ssd.edit.image import ImageCanvas, LatentImage
@@ -118,6 +121,24 @@ def test_a_half_precision_autoencoder_keeps_the_gradient(dtype, limit):
             z.backward(size * grad)
             pixels.append(x.grad)
         assert float((pixels[1] - pixels[0]).norm() / pixels[0].norm()) < limit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype, limit", [(torch.float16, 0.01), (torch.bfloat16, 0.04)])
+def test_a_full_size_autoencoder_in_half_precision_keeps_the_gradient(dtype, limit):
+    """With random weights; docs/models.md has the same at 512 pixels."""
+    torch.manual_seed(0)
+    prior = tiny_prior()
+    prior.vae = frozen(AutoencoderKL(**AUTOENCODER), prior.device, torch.float32)
+    rgb = torch.rand(1, 128, 128, 3)
+    pixels = []
+    for kind in (torch.float32, dtype):
+        x = rgb.clone().requires_grad_()
+        cast(prior.vae, kind)
+        z = prior.encode(x)
+        z.backward(torch.randn(z.shape, generator=torch.Generator().manual_seed(1)))
+        pixels.append(x.grad)
+    assert 1e-4 < float((pixels[1] - pixels[0]).norm() / pixels[0].norm()) < limit
 
 
 def test_tiling_leaves_small_images_as_they_are():
