@@ -102,7 +102,7 @@ def peak(work: Callable[[], object]) -> float:
 
 def footprint(name: str, side: int = 512) -> dict[str, float]:
     """GB of weights (half precision, the autoencoder in float32) and of activations for one view of side² pixels."""
-    prior = full_size_prior(name, device="meta")
+    prior = full_size_prior(name, device="meta", offload="none")
     rgb = torch.empty(1, side, side, 3, device="meta", requires_grad=True)
 
     def encode() -> None:

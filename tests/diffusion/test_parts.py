@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from gs_ssd.diffusion.fingerprint import fingerprint
 from gs_ssd.diffusion.load import load_prior
 from gs_ssd.diffusion.tiny import MINIATURES, save_miniature
 from gs_ssd.errors import UserError
+from scripts.measure_loading import main
 from tests.diffusion.test_adapters import save_lora
 from tests.diffusion.test_families import step_of
 
@@ -190,3 +192,11 @@ def test_converted_weights_take_their_own_memory_and_little_more(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     taken, own = map(float, done.stdout.split())
     assert own == 256 and taken < own + 60
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts what Linux says of a process")
+def test_the_script_that_measures_says_what_it_counted(folder, capsys):
+    main([folder("sd"), "bfloat16"])
+    found = re.findall(r"(\d+\.\d\d)", capsys.readouterr().out)
+    most, before, own, files = map(float, found)
+    assert most >= before > 0 and own + files <= most + 0.02
