@@ -10,7 +10,7 @@ import viser
 from gs_ssd.errors import UserError
 from gs_ssd.results.blend import STRONGEST
 from gs_ssd.studio.history import Settings
-from gs_ssd.studio.panels.panel import Panel, put
+from gs_ssd.studio.panels.panel import Panel, echo, put
 from gs_ssd.studio.status import Status
 
 OWN = "your own words"
@@ -53,6 +53,8 @@ class EditPanel(Panel):
             self._prior = gui.add_dropdown("Prior", tuple(self.workspace.priors), initial_value=started.prior)
 
     def _started(self, event: object) -> None:
+        for asked in (self._source, self._target, self._negative, self._steps, self._seed):
+            echo(asked)
         self.workspace.start(self.settings())
         self.page.progress.tint(False)  # the edit is what there is to see now
 
