@@ -79,6 +79,29 @@ def test_it_is_one_line_with_what_would_work(kind, models, tmp_path, capsys):
     assert not out.exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_large_weights_that_do_not_fit_their_configuration_leave_nothing(part, tmp_path, capsys, monkeypatch):
+    """They are read late, and still before the first step."""
+    monkeypatch.setattr("gs_ssd.diffusion.parts.SMALL", 0)
+    config = save_miniature("sd", tmp_path / "model") / part / "config.json"
+    width = {"unet": '"cross_attention_dim": 32', "text_encoder": '"hidden_size": 32'}[part]
+    assert width in config.read_text()
+    config.write_text(config.read_text().replace(width, width.replace("32", "48")))
+    out = tmp_path / "out"
+    typed = [
+        "scene=face",
+        "prompt=clown",
+        "device=cpu",
+        f"diffusion={tmp_path / 'model'}",
+        f"output_dir={out}",
+    ]
+    assert main(["edit", *typed]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert f"can't load the diffusion model {tmp_path / 'model'}: {part}: " in line
+    assert "is it a complete diffusers folder?" in line and not out.exists()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card, of another size")
 def test_a_card_that_is_too_small_is_one_line_before_anything_is_read(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("gs_ssd.session.config.pick_device", lambda *_, **__: torch.device("cuda"))

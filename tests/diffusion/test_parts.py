@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,10 @@ from torch.testing import assert_close
 from gs_ssd.diffusion import parts
 from gs_ssd.diffusion.fingerprint import fingerprint
 from gs_ssd.diffusion.load import load_prior
+from gs_ssd.diffusion.parts import bring
 from gs_ssd.diffusion.tiny import MINIATURES, save_miniature
 from gs_ssd.errors import UserError
+from gs_ssd.guidance import CDS, DDS, SSD, VSD
 from scripts.measure_loading import main
 from tests.diffusion.test_adapters import save_lora
 from tests.diffusion.test_families import step_of
@@ -137,8 +140,6 @@ def test_a_fingerprint_is_that_of_the_model_whatever_is_in_memory(folder, all_st
 
 def test_half_precision_files_are_read_as_they_are(folder, all_stored, tmp_path):
     """float16 files in float16, in bfloat16 and in float32."""
-    import shutil
-
     source = Path(shutil.copytree(folder("sd"), tmp_path / "model"))
     plain = load_prior(str(source), device="cpu")
     text = plain.encode_prompt(["a clown"]).hidden
@@ -158,9 +159,46 @@ def test_half_precision_files_are_read_as_they_are(folder, all_stored, tmp_path)
         assert_close(found.float(), text, atol=0.05, rtol=0.05)
 
 
-def test_weights_of_another_shape_are_one_line_before_the_first_step(folder, all_stored, tmp_path):
-    import shutil
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
+def test_weights_in_several_files_are_read_alike(dtype, folder, all_stored, tmp_path):
+    """As large transformers and text encoders are published."""
+    made = save_miniature("sd3_t5", tmp_path / "model")
+    whole = load_prior(folder("sd3_t5"), device="cpu", dtype="float32")
+    for part, module in zip(("transformer", "text_encoder_3"), (whole._network, whole.encoders[2])):
+        shutil.rmtree(made / part)
+        bring(module, whole.device).save_pretrained(made / part, max_shard_size="100KB")
+        assert len(list((made / part).glob("*.safetensors"))) > 1
+    parted = load_prior(str(made), device="cpu", dtype=dtype)
+    whole = load_prior(folder("sd3_t5"), device="cpu", dtype=dtype)
+    step, other = step_of(parted), step_of(whole)
+    assert torch.equal(step.text["target"].hidden, other.text["target"].hidden)
+    asks = [(s.z_t, s.t, s.text["target"]) for s in (step, other)]
+    assert torch.equal(parted.predict_noise(*asks[0]), whole.predict_noise(*asks[1]))
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [SSD, VSD, lambda: CDS(DDS())], ids=["ssd", "vsd", "cds"])
+def test_methods_that_look_into_the_network_find_it(method, folder, all_stored, monkeypatch):
+    stored = load_prior(folder("sd"), device="cpu", cuda_graph=True)
+    monkeypatch.setattr(parts, "SMALL", 1e12)
+    found = []
+    for prior in (stored, load_prior(folder("sd"), device="cpu")):
+        guidance = method()
+        guidance.prepare(prior)
+        found.append(guidance(prior, step_of(prior)))
+    assert_close(*found)
+
+
+def test_a_stored_model_goes_to_float32_and_back(folder, all_stored):
+    prior = load_prior(folder("sd"), device="cpu", dtype="float16")
+    step = step_of(prior)
+    before = prior.predict_noise(step.z_t, step.t, step.text["target"])
+    with prior.in_float32():
+        assert prior.network.dtype == torch.float32
+    assert torch.equal(prior.predict_noise(step.z_t, step.t, step.text["target"]), before)
+
+
+def test_weights_of_another_shape_are_one_line_before_the_first_step(folder, all_stored, tmp_path):
     source = Path(shutil.copytree(folder("sd"), tmp_path / "model"))
     config = json.loads((source / "unet" / "config.json").read_text())
     (source / "unet" / "config.json").write_text(json.dumps(config | {"cross_attention_dim": 16}))
