@@ -128,7 +128,19 @@ def test_the_schedule_is_that_of_the_folder():
     assert all(PRIORS[family].prediction_type == "flow" for family in FLOW)
 
 
-METHODS = [SDS(), DDS(), CSD(), CSD(w_b=0), NFSD(), SSD(), PDS(), DreamCatalyst(), VSD(), CDS(DDS())]
+METHODS = [
+    SDS(),
+    DDS(),
+    CSD(),
+    CSD(w_b=0),
+    NFSD(),
+    SSD(),
+    PDS(),
+    DreamCatalyst(),
+    VSD(),
+    CDS(DDS()),
+    CDS(SSD()),
+]
 # What a guidance-distilled model still allows: no branch with the empty prompt.
 WITHOUT_NULL = [SDS(s=1), DDS(s=1), CSD(), PDS(s=1), DreamCatalyst(s=1), VSD(s=1), CDS(DDS(s=1))]
 
