@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from gs_ssd.cli import edit as front_door
+from gs_ssd.cli.convert import main as convert
 from gs_ssd.render import compile_kernels
 from gs_ssd.scene import load_gaussians, save_gaussians
 from tests.methods import METHODS
@@ -96,6 +98,30 @@ def test_every_method_edits_a_scene(guidance, prior, scene_path, tmp_path, monke
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_names_with_spaces_and_of_any_script(scene_path, tmp_path, monkeypatch, capsys):
+    """Of the folder, the scene and the prompt, through every file that is written."""
+    place = tmp_path / "mein Ordner" / "頭"
+    place.mkdir(parents=True)
+    shutil.copy(scene_path, place / "Büste 頭 (1).ply")
+    monkeypatch.chdir(place)
+    typed = [
+        "scene=Büste 頭 (1).ply",
+        "prompt.source=ein Mann",
+        "prompt.target=一个小丑 🤡",
+        "prompt.name=null",
+    ]
+    code, errors = call(monkeypatch, capsys, *typed, *FAST[:-2], "steps=2", "no_edit_guard=false")
+    assert (code, errors) == (0, [])
+    (out,) = (place / "outputs" / "Büste 頭 (1)").glob("*/*")
+    assert json.loads((out / "run.json").read_text(encoding="utf-8"))["prompts"]["target"] == "一个小丑 🤡"
+    assert "一个小丑 🤡" in (out / "report.html").read_text(encoding="utf-8")
+    for video in ("turntable.mp4", "before_after.mp4"):
+        assert next(imageio_ffmpeg.read_frames(str(out / video)))["codec"] == "h264"
+    assert convert([str(out / "edited.ply"), str(place / "für alle 頭.spz")]) == 0
+    assert len(load_gaussians(place / "für alle 頭.spz")) == len(load_gaussians(out / "edited.ply"))
+
+
 @pytest.mark.parametrize("preset, prior", [("official", "tiny"), ("official_ip2p", "tiny_ip2p")])
 def test_the_published_run_runs(preset, prior, scene_path, tmp_path, monkeypatch, capsys):
     settings = [*FAST[1:], f"diffusion={prior}", f"preset={preset}", "steps=2", "no_edit_guard=false"]
