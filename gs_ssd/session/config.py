@@ -59,7 +59,6 @@ SAMPLE: dict[str, Any] = {
     "background": samples.BACKGROUND,
     "editable": samples.EDITABLE,
     "views": samples.VIEWS,
-    "ball_views": samples.VIEWS | {"count": None},
     "view_words": samples.VIEW_WORDS,
 }
 
@@ -68,10 +67,10 @@ GROUPS_OF_SETTINGS = ("checkpoint", "metrics", "optimizer", "prompt", "render", 
 
 
 def _sample(name: str) -> Any:
-    value = SAMPLE[name]
-    if isinstance(value, str | float):
-        return value
-    return OmegaConf.create(value if isinstance(value, dict) else list(value))
+    value: Any = SAMPLE
+    for part in name.split("."):
+        value = value[part]
+    return OmegaConf.create(list(value)) if isinstance(value, tuple) else value
 
 
 OmegaConf.register_new_resolver("asset", lambda path: str(ROOT / path), replace=True)

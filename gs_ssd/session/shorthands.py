@@ -44,6 +44,9 @@ TEXTS = (
     "prompt.negative",
     "diffusion.path",
     "output_dir",
+    "scene.view_words.front",
+    "scene.view_words.side",
+    "scene.view_words.back",
 )
 MASK_TEXTS = re.compile(r"mask\.(.*\.)?(path|words|model)")
 # What Hydra reads as nothing, a truth, a number, a list or a mapping.
@@ -153,7 +156,12 @@ def _check_form(override: str, key: str, equals: str) -> None:
         raise UserError(
             f"{override} is no option; settings have no dashes and are written name=value, such as {like}"
         )
-    if not equals and not key.startswith("~"):
+    if override.startswith("~"):
+        name = key.removeprefix("~")
+        raise UserError(
+            f"{override}: settings can't be removed; {name}=null turns off what can be turned off"
+        )
+    if not equals:
         raise UserError(f"{override!r} is no setting; settings are name=value, such as prompt=clown")
 
 

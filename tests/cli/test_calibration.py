@@ -91,6 +91,17 @@ def test_the_sample_scenes_read_one_table():
     assert scene.views.front_azimuth_degrees == SAMPLE["views"]["front_azimuth_degrees"]
 
 
+@pytest.mark.parametrize("scene", ["face", "elder", "blob"])
+def test_each_number_of_a_sample_scenes_views_can_be_typed(scene):
+    typed = ["scene.views.count=5", "scene.views.fov_degrees=[50,60]", "scene.views.front_azimuth_degrees=90"]
+    before, views = (compose([f"scene={scene}", *words]).scene.views for words in ([], typed))
+    assert (views.count, list(views.fov_degrees), views.front_azimuth_degrees) == (5, [50, 60], 90)
+    assert before.count == (None if scene == "blob" else SAMPLE["views"]["count"])
+    assert all(views[name] == before[name] for name in ("azimuth_degrees", "elevation_degrees", "distance"))
+    if scene == "blob":
+        assert compose(["scene=blob", "scene.view_words.back=, a back"]).scene.view_words.back == ", a back"
+
+
 OFFICIAL = {
     "diffusion.name": "sd21",
     "guidance._target_": "gs_ssd.guidance.SSD",

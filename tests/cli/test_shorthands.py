@@ -2,6 +2,7 @@
 
 import pytest
 
+from gs_ssd.errors import UserError
 from gs_ssd.session.shorthands import dotted_keys, expand, explain, options
 
 
@@ -48,6 +49,13 @@ def test_unknown_names_say_what_exists():
         "Could not override 'guidance.w_q'.\nKey 'w_q' is not in struct\n full_key: guidance.w_q"
     )
     assert "there are: guidance.w_p, guidance.w_t" in explain(error, keys)
+
+
+@pytest.mark.parametrize("typed", ["~optimizer", "~steps", "~nothing", "~scene.views=5"])
+def test_settings_can_not_be_removed(typed):
+    """Without some of them nothing runs; it was a traceback."""
+    with pytest.raises(UserError, match=r"^~.*: settings can't be removed; [\w.]+=null turns off"):
+        expand([typed], cuda=False)
 
 
 def test_a_name_that_no_file_can_have_is_a_name():
