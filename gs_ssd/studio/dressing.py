@@ -30,7 +30,8 @@ _STYLE = f"""<style>
   {_SHEET} [style*="width: 20em"] {{ width: 100% !important; }}
   .mantine-Notifications-root {{
     top: auto !important; bottom: 0.5em !important; left: 0.5em !important;
-    width: auto !important; max-width: calc(100% - 1em);
+    width: auto !important; max-width: calc(100% - 1em); max-height: calc(46% - 1em);
+    display: flex; flex-direction: column; justify-content: flex-end; overflow: hidden;
   }}
 }}
 </style>"""

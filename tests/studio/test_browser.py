@@ -351,5 +351,12 @@ def test_on_a_small_screen_the_controls_stand_below_the_picture(open_page, studi
     )
     assert canvas["y"] + canvas["height"] <= sheet["y"] + 1 and canvas["height"] > 0.5 * 844
     assert sheet["width"] == 390 and sheet["y"] + sheet["height"] == 844
+    for number in range(6):
+        studio.workspace.say("warning", f"line {number} of what pops up")
+    pops = page.locator('.mantine-Notifications-root[data-position="top-left"]')
+    until(lambda: "line 5 of" in pops.inner_text(), every=0.1)
+    time.sleep(0.5)  # they slide in
+    above = pops.bounding_box()
+    assert above["y"] >= sheet["y"] - 1 and above["y"] + above["height"] <= 844  # not over the picture
     page.get_by_text("gs_ssd studio").click()  # folds the controls
     until(lambda: page.locator("canvas >> nth=0").bounding_box()["height"] > 0.9 * 844)
