@@ -1,7 +1,7 @@
 """Views per second of two processes of one thread against one: `python scripts/benchmark_ranks.py`.
 
-Three runs in turn, in alternating order: two processes with one view each per step, one process with one view (what a second
-machine adds), and one process with both views (the same edit: what is done once per step is done once). Only an
+Three runs in turn, in alternating order: two processes with one view each per step, one process with one view (what a
+second machine adds), and one process with both views (the same edit: what is done once per step is done once). Only an
 otherwise idle machine with two free cores gives a number that means anything: the load average is printed.
 """
 

@@ -1,6 +1,7 @@
 """The import arrows of the design, as a test: rooms may only import what lies before them."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,17 +61,22 @@ def imported_modules(path: Path, package: Path = PACKAGE) -> set[str]:
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_arrows(path):
+def forbidden(path: Path) -> Iterator[str]:
+    """What a file imports and must not."""
     file = path.relative_to(PACKAGE)
     room = file.parts[0].removesuffix(".py")
     for module in imported_modules(path):
         top, *rest = module.split(".")
         if top == "gs_ssd" and rest:
             target = "__init__" if rest[0].startswith("__") else rest[0]
-            assert target in MAY_IMPORT[room], f"{room} must not import {module}"
-        if top in DESIGNATED:
-            assert {room, file.as_posix()} & DESIGNATED[top], f"{file} must not import {module}"
+            if target not in MAY_IMPORT[room]:
+                yield f"{file}: {room} must not import {module}"
+        if top in DESIGNATED and not {room, file.as_posix()} & DESIGNATED[top]:
+            yield f"{file} must not import {module}"
+
+
+def test_arrows():
+    assert [line for path in FILES for line in forbidden(path)] == []
 
 
 def test_the_arrow_test_sees_relative_imports_and_names(tmp_path):
@@ -83,16 +89,19 @@ def test_the_arrow_test_sees_relative_imports_and_names(tmp_path):
 UNIX = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_every_system_can_import_and_read(path):
-    """No module of Unix alone is imported at the start, and no text is read in the encoding of the system."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def of_one_system(path: Path) -> Iterator[str]:
+    """Modules of Unix alone that a file imports at the start, and calls that read text in the system's encoding."""
+    tree, file = ast.parse(path.read_text(encoding="utf-8")), path.relative_to(PACKAGE)
     at_start = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     named = {alias.name for node in at_start if isinstance(node, ast.Import) for alias in node.names}
     named |= {str(node.module) for node in at_start if isinstance(node, ast.ImportFrom)}
-    assert not named & UNIX
+    yield from (f"{file}: {module}" for module in named & UNIX)
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    assert [f"{path.name}:{call.lineno}" for call in calls if is_text_of_the_systems_encoding(call)] == []
+    yield from (f"{file}:{call.lineno}" for call in calls if is_text_of_the_systems_encoding(call))
+
+
+def test_every_system_can_import_and_read():
+    assert [line for path in FILES for line in of_one_system(path)] == []
 
 
 def is_text_of_the_systems_encoding(call: ast.Call) -> bool:
@@ -137,11 +146,9 @@ def longest_function(path: Path) -> tuple[int, str]:
     return max(found)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [p for p in FILES if p.relative_to(PACKAGE).parts[0] != "render"],  # kernels are long for numba's sake
-    ids=lambda path: str(path.relative_to(PACKAGE)),
-)
-def test_functions_fit_a_screen(path):
-    lines, name = longest_function(path)
-    assert lines <= 60, f"{path.name}: {name} has {lines} lines"
+def test_functions_fit_a_screen():
+    files = [
+        p for p in FILES if p.relative_to(PACKAGE).parts[0] != "render"
+    ]  # kernels are long for numba's sake
+    longest = {str(path.relative_to(PACKAGE)): longest_function(path) for path in files}
+    assert {file: found for file, found in longest.items() if found[0] > 60} == {}

@@ -19,6 +19,8 @@ from gs_ssd.diffusion.schedule import NoiseSchedule
 
 
 class TimestepSampler(Protocol):
+    """The timestep t of a step, the `step`-th of `num_steps` from 0 on; rules that draw it use `generator`."""
+
     def __call__(
         self, step: int, num_steps: int, schedule: NoiseSchedule, generator: torch.Generator | None = None
     ) -> int: ...

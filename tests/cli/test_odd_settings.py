@@ -16,6 +16,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from gs_ssd.cli.main import COMMANDS, main
+from gs_ssd.render import compile_kernels
 from gs_ssd.scene import save_gaussians
 from gs_ssd.session.config import compose
 from gs_ssd.session.shorthands import dotted_keys
@@ -139,6 +140,7 @@ def outcome(capsys, *arguments: str) -> str:
 
 @pytest.fixture
 def scene(tmp_path, monkeypatch) -> Path:
+    compile_kernels()  # not within a call's time
     monkeypatch.chdir(tmp_path)
     save_gaussians(random_gaussians(60), tmp_path / "ball.ply")
     return tmp_path / "ball.ply"

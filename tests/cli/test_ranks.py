@@ -69,13 +69,13 @@ def alone(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method, within", [("ssd", 1e-5), ("vsd", 1e-3)])  # its own AdamW enlarges rounding
-def test_two_ranks_of_one_view_are_one_of_two_views(method, within, alone, tmp_path):
-    both = start(tmp_path, *WHOLE, f"guidance={method}", f"output_dir={tmp_path / 'out'}", ranks=2)
+def test_two_ranks_of_one_view_are_one_of_two_views(alone, tmp_path):
+    """By VSD, whose own AdamW enlarges rounding; by SSD those below that are killed and resumed by two."""
+    both = start(tmp_path, *WHOLE, "guidance=vsd", f"output_dir={tmp_path / 'out'}", ranks=2)
     text = said(both)
     assert both.returncode == 0, text
     assert text.count("edited ") == 1  # one of them speaks
-    check_equal(alone(method), tmp_path / "out", within)
+    check_equal(alone("vsd"), tmp_path / "out", within=1e-3)
 
 
 @pytest.mark.slow
@@ -96,7 +96,7 @@ def test_a_killed_rank_ends_all_in_a_line_and_its_run_is_resumed(victim, alone, 
     assert not (out / "edited.ply").exists()
     resumed = start(tmp_path, f"resume={out}", ranks=2)
     text = said(resumed)
-    assert resumed.returncode == 0, text
+    assert resumed.returncode == 0 and text.count("edited ") == 1, text
     check_equal(alone(), out)
 
 

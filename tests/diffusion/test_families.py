@@ -28,6 +28,9 @@ from gs_ssd.guidance import (
     encode_prompts,
 )
 
+# Of the tests that take longest, the fast lane has one of each kind of network.
+FEW = ("sd", "sdxl", "sd3", "pixart")
+EACH = [family if family in FEW else pytest.param(family, marks=pytest.mark.slow) for family in MINIATURES]
 PRIORS = {family: tiny_prior(family) for family in MINIATURES}
 FLOW = ("sd3", "sd3_t5", "flux", "flux2", "z_image")
 
@@ -106,7 +109,7 @@ def test_attention_is_fused(prior):
     assert seen.fused and not seen.spelled_out
 
 
-@pytest.mark.parametrize("family", MINIATURES)
+@pytest.mark.parametrize("family", EACH)
 def test_folders_load_as_what_was_saved(family, tmp_path):
     folder, original = save_miniature(family, tmp_path / "model"), PRIORS[family]
     loaded = load_prior(str(folder), device="cpu")
@@ -153,7 +156,7 @@ def runs(prior: DiffusersPrior, guidance: Guidance) -> None:
     assert (float(grad.abs().max()) > 0) != untrained
 
 
-@pytest.mark.parametrize("family", MINIATURES)
+@pytest.mark.parametrize("family", EACH)
 def test_which_method_runs_on_which_model(family):
     """The table of docs/models.md: a method runs, or refuses in one line that says why."""
     prior = PRIORS[family]

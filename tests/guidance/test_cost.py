@@ -44,7 +44,7 @@ def configured(*settings: str):
 
 
 @pytest.mark.parametrize("case", COSTS, ids=" ".join)
-@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("views", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_images_per_call_of_the_network(case, views):
     name, *settings = case
     t = int(settings.pop()[2:]) if settings and settings[-1].startswith("t=") else 501

@@ -97,6 +97,7 @@ def test_a_checkpoint_of_expanded_tensors(tmp_path, count):
     refused(lambda: load_gaussians(tmp_path / "scene.pt"), "stand for .* bytes, more than the file has")
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants:UserWarning")
 def test_a_checkpoint_of_sparse_tensors(tmp_path):
     splats = random_gaussians(5).tensors() | {"means": torch.eye(3).to_sparse()}
     torch.save({"splats": splats}, tmp_path / "scene.pt")

@@ -28,6 +28,12 @@ def same(a, b) -> bool:
     return len(a) == len(b) and all(torch.equal(getattr(a, name), getattr(b, name)) for name in TENSORS)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A studio after an edit, for tests that leave it as it is."""
+    return edited(tmp_path_factory.mktemp("finished"))
+
+
 def test_an_edit_is_the_command_lines_own(tmp_path):
     from gs_ssd.session.config import compose, scene_edit
 
@@ -350,22 +356,23 @@ def test_a_strangers_archive_unpacks_nothing_but_a_history(tmp_path):
         {"stop_after": -1},
     ],
 )
-def test_a_strangers_history_reads_plain_values_from_its_own_folder(tmp_path, change):
+def test_a_strangers_history_reads_plain_values_from_its_own_folder(finished, change):
     import json
 
-    studio = edited(tmp_path)
-    path = studio.session / "history.json"
-    content = json.loads(path.read_text())
+    path = finished.session / "history.json"
+    own = path.read_text()
+    content = json.loads(own)
     content["edits"][0] |= change
     path.write_text(json.dumps(content))
     with pytest.raises(UserError):
-        studio.replay(path)
-    assert len(studio.entries) == 1
+        finished.replay(path)
+    path.write_text(own)
+    assert len(finished.entries) == 1
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".splat", ".spz", ".html"])
-def test_every_export_lies_in_the_sessions_folder_and_can_be_opened(tmp_path, suffix):
-    studio = edited(tmp_path)
+def test_every_export_lies_in_the_sessions_folder_and_can_be_opened(finished, suffix):
+    studio = finished
     lossy = pytest.warns(UserWarning, match="no view-dependent colour")
     with lossy if suffix == ".splat" else nullcontext():
         path = studio.export(suffix)
