@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import IO
@@ -109,9 +109,14 @@ class Encoder:
 
     def kill(self) -> None:
         """End the process if it still runs, as it does after an error in the frames."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process is None:
+            return
+        if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        assert self.process.stdin is not None
+        with suppress(OSError):  # what was still to be written has no reader any more
+            self.process.stdin.close()
 
     def _start(self, shape: tuple[int, ...]) -> None:
         height, width = shape[:2]
