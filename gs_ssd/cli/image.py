@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gs_ssd.cli.app import EXIT_NOT_FINITE, guarded, launch
 from gs_ssd.cli.resume import Checkpoints, Kept, asked, recall
@@ -91,7 +91,7 @@ def carry_out(
     )
     announce(edit)
 
-    def each(report) -> None:
+    def each(report: Any) -> None:
         strip(report)
         checkpoints(report)
 

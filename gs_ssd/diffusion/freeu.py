@@ -11,9 +11,10 @@ diffusers' `enable_freeu` selects by up-block index instead, which touches other
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -67,8 +68,8 @@ def enable_freeu(
             handle.remove()
 
 
-def _hook(hidden: int, backbone: float, skip: float):
-    def scale_input(module, inputs):
+def _hook(hidden: int, backbone: float, skip: float) -> Callable[[Any, tuple], tuple]:
+    def scale_input(module: Any, inputs: tuple) -> tuple:
         x, *rest = inputs
         boosted, kept, skipped = x.split([hidden // 2, hidden - hidden // 2, x.shape[1] - hidden], dim=1)
         return (torch.cat([boosted * backbone, kept, filter_low_frequencies(skipped, skip)], dim=1), *rest)

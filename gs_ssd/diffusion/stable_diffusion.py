@@ -216,10 +216,10 @@ def _collect_self_attention(
     """Hook the self-attentions of a transformer block so that they append their output as [B, C, h, w]."""
     size: list[int] = []
 
-    def remember_size(module, inputs):
+    def remember_size(module: Any, inputs: tuple[Tensor, ...]) -> None:
         size[:] = inputs[0].shape[-2:]
 
-    def append(module, inputs, output):
+    def append(module: Any, inputs: Any, output: Tensor) -> None:
         features.append(output.transpose(1, 2).unflatten(2, size))  # [B, h w, C] → [B, C, h, w]
 
     layers = [layer.attn1 for layer in transformer.transformer_blocks]

@@ -12,11 +12,11 @@ from torch import Tensor
 from gs_ssd.evaluation.images import spread
 from gs_ssd.evaluation.pie_bench import PieItem
 from gs_ssd.evaluation.runs import Run
-from gs_ssd.render import render
+from gs_ssd.render import Render, render
 from gs_ssd.results.image_files import load_image
 from gs_ssd.results.pictures import contact_sheet
 from gs_ssd.results.scene import render_views
-from gs_ssd.scene import load_gaussians
+from gs_ssd.scene import Cameras, Gaussians, load_gaussians
 from gs_ssd.scene.datasets import load_cameras
 from gs_ssd.scene.frame import find_frame
 from gs_ssd.scene.views import turntable
@@ -45,7 +45,7 @@ def pictures(run: Run, *, of: str = "edit", count: int = 2) -> Tensor:
     views = turntable(frame, count, size=TILE, front_azimuth_degrees=front, fov_degrees=fov)
     background = torch.tensor(list(scene.background))
 
-    def renderer(gaussians, cameras):
+    def renderer(gaussians: Gaussians, cameras: Cameras) -> Render:
         return render(gaussians, cameras, background=background)
 
     return torch.stack(list(render_views(renderer, shown_scene, views)))

@@ -20,7 +20,7 @@ on openai/clip-vit-large-patch14.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -98,7 +98,7 @@ class Clip:
         return F.normalize(_tensor(features), dim=-1)
 
 
-def _tensor(features) -> Tensor:
+def _tensor(features: Any) -> Tensor:
     """transformers 5 wraps the projected features in an output object."""
     return features if isinstance(features, Tensor) else features.pooler_output
 

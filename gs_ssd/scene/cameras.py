@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,7 @@ class Cameras:
     def __len__(self) -> int:
         return len(self.viewmats)
 
-    def __getitem__(self, index) -> Cameras:
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Cameras:
         """The cameras selected by a slice, list or index tensor (an int keeps the batch dimension)."""
         if isinstance(index, int):
             index = [index]

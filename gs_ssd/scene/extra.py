@@ -39,7 +39,7 @@ class Extra:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index) -> Extra:
+    def __getitem__(self, index: slice | Tensor) -> Extra:
         """The rows selected by a slice, index tensor or boolean mask; everything else stays."""
         return self.with_rows(self.rows[index])
 

@@ -14,7 +14,9 @@ rasterize_mode "antialiased") and must be rendered so, and `extra`, what else it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,9 +87,10 @@ class Gaussians:
         """The six tensors by name, in storage order."""
         return {name: getattr(self, name) for name in TENSORS}
 
-    def map(self, function) -> Gaussians:
+    def map(self, function: Callable[[Tensor], Tensor]) -> Gaussians:
         """A new set with `function` applied to each of the six tensors; it keeps their number and order of rows."""
-        return replace(self, **{name: function(value) for name, value in self.tensors().items()})
+        changed: dict[str, Any] = {name: function(value) for name, value in self.tensors().items()}
+        return replace(self, **changed)
 
     def to(self, device: torch.device | str) -> Gaussians:
         return self._with_rows(lambda value: value.to(device))
@@ -96,14 +99,15 @@ class Gaussians:
         """A detached copy."""
         return self._with_rows(lambda value: value.detach().clone())
 
-    def __getitem__(self, index) -> Gaussians:
+    def __getitem__(self, index: slice | Tensor) -> Gaussians:
         """The Gaussians selected by a slice, index tensor or boolean mask."""
         return self._with_rows(lambda value: value[index])
 
-    def _with_rows(self, function) -> Gaussians:
+    def _with_rows(self, function: Callable[[Tensor], Tensor]) -> Gaussians:
         """A new set with `function` applied to the rows of each tensor, those of `extra` too."""
         extra = self.extra and self.extra.with_rows(function(self.extra.rows))
-        return replace(self, extra=extra, **{name: function(value) for name, value in self.tensors().items()})
+        changed: dict[str, Any] = {name: function(value) for name, value in self.tensors().items()}
+        return replace(self, extra=extra, **changed)
 
     @property
     def sh(self) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -178,7 +179,7 @@ def training_views(
     generator: torch.Generator,
     cameras: Cameras | None = None,
     count: int | None = 96,
-    **orbit_ranges,
+    **orbit_ranges: Any,
 ) -> OrbitViews | FixedViews:
     """The views an edit draws from: the user's cameras, or `count` random ones on an orbit (None: new ones each step).
 

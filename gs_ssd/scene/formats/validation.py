@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +77,6 @@ def _repaired(gaussians: Gaussians, path: Path) -> Gaussians:
     )
 
 
-def _all_rows(gaussians: Gaussians, test) -> Tensor:
+def _all_rows(gaussians: Gaussians, test: Callable[[Tensor], Tensor]) -> Tensor:
     rows = [test(value).reshape(len(gaussians), -1).all(1) for value in gaussians.tensors().values()]
     return torch.stack(rows).all(0)

@@ -11,6 +11,7 @@ a face. And holes are filled: the prior marks the outline of plain hair, and wha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,12 +73,12 @@ class Prior(Mask):
         level = _otsu(values[seen], total[seen]) if self.threshold is None else self.threshold
         return (values >= level) & seen
 
-    def _disagreements(self, views: list[Tensor], prior, text) -> Tensor:
+    def _disagreements(self, views: list[Tensor], prior: Any, text: Any) -> Tensor:
         """D [C, H, W] of C pictures [1, H, W, 3]."""
         generator = torch.Generator().manual_seed(self.seed)
         return torch.cat([self._disagreement(rgb, prior, text, generator) for rgb in views])
 
-    def _disagreement(self, rgb: Tensor, prior, text, generator: torch.Generator) -> Tensor:
+    def _disagreement(self, rgb: Tensor, prior: Any, text: Any, generator: torch.Generator) -> Tensor:
         """D [1, H, W] of one picture [1, H, W, 3]."""
         z = prior.encode(rgb)
         image = prior.encode_condition(rgb).repeat(2, 1, 1, 1) if prior.takes_image else None
