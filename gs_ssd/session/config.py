@@ -208,6 +208,9 @@ def build(cfg: DictConfig, group: str, **arguments: Any) -> Any:
     try:
         return instantiate(settings, **arguments)
     except InstantiationException as error:
+        if error.__cause__ is None:  # Hydra's own refusal of what would run programs
+            said = " ".join(str(error).split()).partition(". ")[0]
+            raise UserError(f"{group}._target_={settings._target_} is refused: {said}") from error
         # Hydra wraps what a constructor raises; ValueError and TypeError are about the values it was given.
         if isinstance(error.__cause__, ValueError | TypeError):
             raise UserError(" ".join(str(error.__cause__).split())) from error

@@ -203,6 +203,7 @@ BAD = {
     "guidance=null": "guidance=null: choose one of",
     "guidance=1.5e2": "guidance=1.5e2: choose one of",
     "timesteps=5": "timesteps=5: choose one of",
+    "guidance._target_=os.system": "guidance._target_=os.system is refused: Target 'os.system' is blocklisted",
     "checkpoint=''": "checkpoint= is not one setting",
     "scene.view_words=0.5": "scene.view_words=0.5 must be words for front, side and back",
     "diffusion.lora=" + "x" * 300: "diffusion.lora=xxx",
