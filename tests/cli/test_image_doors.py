@@ -114,7 +114,14 @@ def test_an_edit_ends_with_a_page_that_needs_no_network(call, photo, tmp_path):
     assert before.shape == after.shape and not np.array_equal(before, after)
 
 
-@pytest.mark.parametrize("door, space", [("image", "latents"), ("image", "pixels"), ("generate", "latents")])
+@pytest.mark.parametrize(
+    "door, space",
+    [
+        ("image", "latents"),
+        pytest.param("image", "pixels", marks=pytest.mark.slow),
+        pytest.param("generate", "latents", marks=pytest.mark.slow),
+    ],
+)
 def test_an_edit_that_was_stopped_goes_on_to_the_same_bytes(call, photo, tmp_path, door, space, monkeypatch):
     """Stopped by a signal after its third step of six; the report of the whole names the command that began it."""
     place = {"image": image, "generate": generate}[door]

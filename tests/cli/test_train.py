@@ -98,7 +98,6 @@ def test_every_method_edits_a_scene(guidance, prior, scene_path, tmp_path, monke
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_names_with_spaces_and_of_any_script(scene_path, tmp_path, monkeypatch, capsys):
     """Of the folder, the scene and the prompt, through every file that is written."""
     place = tmp_path / "mein Ordner" / "頭"
@@ -122,6 +121,7 @@ def test_names_with_spaces_and_of_any_script(scene_path, tmp_path, monkeypatch, 
     assert len(load_gaussians(place / "für alle 頭.spz")) == len(load_gaussians(out / "edited.ply"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset, prior", [("official", "tiny"), ("official_ip2p", "tiny_ip2p")])
 def test_the_published_run_runs(preset, prior, scene_path, tmp_path, monkeypatch, capsys):
     settings = [*FAST[1:], f"diffusion={prior}", f"preset={preset}", "steps=2", "no_edit_guard=false"]

@@ -38,6 +38,7 @@ def save_lora(name: str, folder) -> torch.Tensor:
     return prior.predict_noise(step.z_t, step.t, step.text["target"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_LORA)
 def test_a_lora_is_melted_into_the_weights(name, tmp_path):
     expected = save_lora(name, tmp_path / "lora")

@@ -31,6 +31,7 @@ def test_the_embedded_prior_predicts_the_same_at_any_time_batch_and_size():
         assert torch.equal(found, prior.predict_noise(z_t, t, words)), "the same question, the same bits"
 
 
+@pytest.mark.slow
 def test_freeu_and_gradients_go_around_it():
     plain, prior = tiny_prior(freeu=True), tiny_prior(freeu=True)
     prior.shortcut = OnnxUNet(prior)

@@ -158,6 +158,7 @@ def test_a_run_is_known_by_its_settings_and_its_files(ball, tmp_path):
     assert first(other, tmp_path / "a").key != run.key
 
 
+@pytest.mark.slow
 def test_a_run_is_known_by_what_its_masks_files_hold(ball, tmp_path):
     """Those of a mask that is made of others, too: the same content elsewhere is the same run, another is another."""
     for name, count in (("a", 7), ("b", 7), ("c", 8)):

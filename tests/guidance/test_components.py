@@ -56,6 +56,7 @@ def case(**kwargs) -> Case:
     return Case(prior, z, z_src, noise, text, 300, generator=torch.Generator().manual_seed(1), **kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [VSD, lambda: CDS(VSD())], ids=["vsd", "cds"])
 def test_adapters_and_their_moments_restore_to_the_bit(method):
     step, never_stopped = case(), method()

@@ -68,7 +68,7 @@ def test_every_evaluation_trains_one_step_and_only_the_adapters():
     assert sum(p.numel() for p in own) == sum(p.numel() for p in vsd.lora.parameters)
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prediction_type", ["epsilon", pytest.param("v_prediction", marks=pytest.mark.slow)])
 def test_training_lowers_the_loss_on_a_fixed_latent(prediction_type):
     case = tiny_case(StableDiffusionPrior(**tiny_parts(prediction_type=prediction_type)), batch=1)
     twin, text = LoraTwin(case.prior, rank=8, lr=1e-2), case.text["target"]
