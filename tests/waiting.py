@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE = 1800.0  # seconds after which something hangs: a machine that does much else is slow, not wrong
+PATIENCE = 600.0  # seconds after which something hangs: a machine that does much else is slow, not wrong
 
 
 def until(condition: Callable[[], Any], *, every: float = 0.02) -> None:
