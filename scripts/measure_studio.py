@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-BLOCK, PAIRS = 10, 8  # steps per block, blocks of either kind
+BLOCK, PAIRS = 40, 8  # steps per block, blocks of either kind
 
 
 def first() -> None:
@@ -112,7 +112,7 @@ def per_step(edit, each) -> float:
 def open_page() -> None:
     from gs_ssd.session.config import compose, scene_edit
 
-    cfg = compose(["scene=face", "prompt=joker", "diffusion=embedded", "device=cpu", "steps=1000"])
+    cfg = compose(["scene=face", "prompt=joker", "diffusion=embedded", "device=cpu", "steps=3000"])
     edit = scene_edit(cfg)
     per_step(edit, lambda: None)  # what the first steps load
     ratios = []

@@ -20,7 +20,7 @@ from gs_ssd.scene.cameras import Cameras
 from gs_ssd.studio.frames import Look, camera_of
 from gs_ssd.studio.workspace import Workspace
 
-SHARE = 0.08  # of the time, while an edit runs
+SHARE = 0.04  # of the time, while an edit runs
 MOVING, MOVING_BESIDE_AN_EDIT = 0.05, 0.02  # seconds of a picture while the camera moves
 REST = 0.25  # seconds without a camera message after which the camera rests
 LARGEST = 1600  # pixels of a picture's longer side
