@@ -18,6 +18,7 @@ import numpy as np
 from gs_ssd.errors import UserError
 from gs_ssd.scene.cameras import Cameras
 from gs_ssd.studio.frames import Look, camera_of
+from gs_ssd.studio.runner import Runner
 from gs_ssd.studio.workspace import Workspace
 
 SHARE = 0.04  # of the time, while an edit runs
@@ -147,10 +148,9 @@ class Painter:
             views, look = dict(self._views), self.look
         if not views:
             return 60.0
-        runner = self.workspace.runner
-        live = runner is not None and runner.state in ("running", "stopping")
-        if live and time.perf_counter() - self._asked > max(_LIVE, self._cost / SHARE):
-            assert runner is not None
+        runner = self._running()
+        live = runner is not None
+        if runner is not None and time.perf_counter() - self._asked > max(_LIVE, self._cost / SHARE):
             runner.want_snapshot()
             self._asked = time.perf_counter()
         content = self._content(look)
@@ -170,11 +170,17 @@ class Painter:
             current = self._views.get(client)
             if current is not None and arrived:
                 current.sent = key
-        if live and runner is not None:  # the last picture of an edit does not wait
-            end = time.perf_counter() + cost * (1 / SHARE - 1)
-            while time.perf_counter() < end and runner.state in ("running", "stopping"):
-                time.sleep(0.05)
+        end = time.perf_counter() + cost * (1 / SHARE - 1)
+        while (
+            self._open and self._running() and time.perf_counter() < end
+        ):  # an edit's last picture does not wait
+            time.sleep(0.05)
         return 0.0 if arrived else _AGAIN
+
+    def _running(self) -> Runner | None:
+        """What edits the scene now."""
+        runner = self.workspace.runner
+        return runner if runner is not None and runner.state in ("running", "stopping") else None
 
     def _content(self, look: Look) -> tuple[object, ...]:
         workspace = self.workspace
