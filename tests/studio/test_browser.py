@@ -352,17 +352,33 @@ def test_a_browser_without_webgl_is_told_so_in_one_line(open_page, studio):
 def test_on_a_small_screen_the_controls_stand_below_the_picture(open_page, studio):
     page = open_page(studio.url, width=390, height=844)
     page.get_by_text("Start the edit").wait_for()
-    canvas, sheet = (
-        page.locator(found).bounding_box() for found in ("canvas >> nth=0", '[style*="max-height: 60%"]')
-    )
-    assert canvas["y"] + canvas["height"] <= sheet["y"] + 1 and canvas["height"] > 0.5 * 844
-    assert sheet["width"] == 390 and sheet["y"] + sheet["height"] == 844
+
+    def box_of(found: str) -> dict[str, float]:
+        return page.locator(found).bounding_box()
+
+    def controls() -> dict[str, float]:
+        return box_of('[style*="max-height: 60%"]')
+
+    def stands_below() -> bool:
+        """The controls take their room first, and the picture gives way a moment later."""
+        canvas, sheet = box_of("canvas >> nth=0"), controls()
+        return (
+            canvas["y"] + canvas["height"] <= sheet["y"] + 1
+            and canvas["height"] > 0.5 * 844
+            and sheet["width"] == 390
+            and sheet["y"] + sheet["height"] == pytest.approx(844)
+        )
+
+    def not_over_the_picture() -> bool:
+        """What pops up slides in."""
+        above, sheet = box_of(pops), controls()
+        return above["y"] >= sheet["y"] - 1 and above["y"] + above["height"] <= 844
+
+    until(stands_below, every=0.1)
     for number in range(6):
         studio.workspace.say("warning", f"line {number} of what pops up")
-    pops = page.locator('.mantine-Notifications-root[data-position="top-left"]')
-    until(lambda: "line 5 of" in pops.inner_text(), every=0.1)
-    time.sleep(0.5)  # they slide in
-    above = pops.bounding_box()
-    assert above["y"] >= sheet["y"] - 1 and above["y"] + above["height"] <= 844  # not over the picture
+    pops = '.mantine-Notifications-root[data-position="top-left"]'
+    until(lambda: "line 5 of" in page.inner_text(pops) and not_over_the_picture(), every=0.1)
+    assert stands_below()  # and it stays
     page.get_by_text("gs_ssd studio").click()  # folds the controls
-    until(lambda: page.locator("canvas >> nth=0").bounding_box()["height"] > 0.9 * 844)
+    until(lambda: box_of("canvas >> nth=0")["height"] > 0.9 * 844, every=0.1)
