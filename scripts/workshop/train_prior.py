@@ -122,9 +122,15 @@ def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
     return t.long().clamp(0, 999)
 
 
+def difference(xa: Tensor, xb: Tensor) -> Tensor:
+    """Cells [P, 1, h, w] in which partners differ; a smile differs by less than a costume, and is all that differs."""
+    apart = (xa - xb).abs().mean(1, keepdim=True)
+    return apart > (apart.amax((1, 2, 3), keepdim=True) / 2).clamp(0.03, 0.12)
+
+
 def difference_weights(xa: Tensor, xb: Tensor) -> Tensor:
     """Loss weights [P, 1, h, w] that grow where partners differ, more so when they differ in little."""
-    mask = ((xa - xb).abs().mean(1, keepdim=True) > 0.12).float()
+    mask = difference(xa, xb).float()
     share = mask.mean((1, 2, 3), keepdim=True).clamp_min(1e-3)
     return 1 + mask * (0.25 / share).clamp(0, 15)
 
@@ -288,7 +294,7 @@ class Trainer:
         x = held.latents[index].float()
         eps = torch.randn((n, *x.shape[1:]), generator=generator).repeat(2, 1, 1, 1)
         t = (torch.arange(n) * 690 // n + 305).repeat(2)
-        mask = difference_weights(x[:n], x[n:]).gt(1).float().repeat(2, 1, 1, 1)
+        mask = difference(x[:n], x[n:]).float().repeat(2, 1, 1, 1)
         own, other = held.tokens[index, 0], held.tokens[torch.cat([ia + 1, ia]), 0]
         z_t, v_weight = self.noised(x, eps, t), time_weights(self.scheduler.alphas_cumprod[t], cap=1e9)
         result = {}

@@ -1,8 +1,11 @@
 """What the prior is trained on: batches of pictures and of edit pairs."""
 
+import numpy as np
 import pytest
 import torch
 
+from scripts.workshop.caption_hearing import report
+from scripts.workshop.heads.dataset import sample_group
 from scripts.workshop.heads.latents import LatentSet
 from scripts.workshop.train_prior import (
     BEYOND,
@@ -11,6 +14,7 @@ from scripts.workshop.train_prior import (
     NEAR_T,
     Batch,
     batch_loss,
+    difference,
     difference_weights,
     draw_batch,
     make_scheduler,
@@ -110,3 +114,23 @@ def test_an_error_that_both_answers_share_costs_less(alphas):
 def test_time_weights_are_those_of_v(alphas):
     torch.testing.assert_close(time_weights(alphas[[600]], cap=5.0).flatten(), 1 / (1 - alphas[[600]]))
     assert time_weights(alphas[[5]], cap=5.0).item() == 5.0
+
+
+def test_a_small_change_is_a_difference_and_noise_is_none():
+    a = torch.zeros(3, 24, 16, 16)
+    b = a.clone()
+    b[0, :, 3:9] = 1.0  # a costume
+    b[1, :, 5, 7], b[1, :, 5, 8] = 0.06, 0.02  # a smile
+    b[2, :, 2] = 0.01  # nothing to speak of
+    assert difference(a, b).sum((1, 2, 3)).tolist() == [6 * 16, 1, 0]
+
+
+def test_a_pair_changes_what_was_asked_for():
+    (source, target), *_ = sample_group(np.random.default_rng(0), 32, views=1, axis="hat")
+    assert source.axis == target.axis == "hat"
+    assert not any("hat" in words for words in source.captions) and all("hat" in w for w in target.captions)
+
+
+def test_what_a_caption_says_is_a_ratio_of_sums_over_heads():
+    assert report("hat", [(1.0, 2.0), (3.0, 6.0)]) == "hat          2.00 ± 0.00   (2 heads)"
+    assert report("hat", [(1.0, 3.0), (1.0, 1.0)]) == "hat          2.00 ± 1.00   (2 heads)"

@@ -126,9 +126,9 @@ def wear(head: Head, costume: str) -> Head:
     return replace(head, costume=costume, eyewear="", hat="", beard="" if costume != "zombie" else head.beard)
 
 
-def counterfactual(head: Head, rng: np.random.Generator) -> tuple[Head, Head, str]:
-    """Two versions of `head` that differ in one thing, and the name of that thing."""
-    axis = _pick(rng, tuple(AXES), np.array(list(AXES.values())))
+def counterfactual(head: Head, rng: np.random.Generator, axis: str = "") -> tuple[Head, Head, str]:
+    """Two versions of `head` that differ in one thing, and the name of that thing: `axis`, or one of AXES at random."""
+    axis = axis or _pick(rng, tuple(AXES), np.array(list(AXES.values())))
     plain = replace(head, costume="")
     if axis == "costume":
         return plain, wear(plain, sample_costume(rng)), axis

@@ -40,11 +40,16 @@ def sample_view(rng: np.random.Generator) -> tuple[float, float]:
     return yaw, rng.uniform(-12, 20)
 
 
-def sample_group(rng: np.random.Generator, size: int, views: int = 4) -> list[tuple[Sample, Sample]]:
-    """Return `views` pairs; the two members of a single's pair are different views of one head."""
+def sample_group(
+    rng: np.random.Generator, size: int, views: int = 4, axis: str = ""
+) -> list[tuple[Sample, Sample]]:
+    """Return `views` pairs; the two members of a single's pair are different views of one head.
+
+    With `axis` it is a counterfactual pair that changes this.
+    """
     head = sample_head(rng, costume_share=0.45)
-    pair = rng.random() < PAIR_SHARE
-    heads = counterfactual(head, rng) if pair else (head, head, "")
+    pair = rng.random() < PAIR_SHARE or axis != ""
+    heads = counterfactual(head, rng, axis) if pair else (head, head, "")
     axis = heads[2]
     figures = [build(h, DETAIL) for h in heads[: 2 if pair else 1]]
     in_studio = rng.random() < STUDIO_SHARE
