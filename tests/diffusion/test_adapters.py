@@ -19,6 +19,7 @@ from gs_ssd.edit.image import ImageCanvas, LatentImage
 from gs_ssd.edit.loop import distil
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import SSD, encode_prompts
+from scripts import measure_tiny_autoencoder
 from tests.diffusion.test_families import step_of
 
 WITH_LORA = {"tiny": "unet", "tiny_sdxl": "unet", "tiny_sd3": "transformer", "tiny_flux": "transformer"}
@@ -104,6 +105,24 @@ def test_a_tiny_autoencoder_encodes_and_the_model_decodes(tmp_path):
         load_prior("tiny", device="cpu", vae=str(tmp_path / "taef1"))
     with pytest.raises(UserError, match="there is none for tiny"):
         load_prior("tiny", device="cpu", vae="taesd")
+
+
+def test_how_far_a_tiny_autoencoder_is_from_the_models_own(tmp_path, capsys):
+    pictures = [torch.rand(1, 16, 16, 3) for _ in range(2)]
+    own = measure_tiny_autoencoder.answers(lambda x: 3 * x, pictures)
+    half = measure_tiny_autoencoder.answers(lambda x: 1.5 * x, pictures)
+    for k in (0, 1):
+        said = measure_tiny_autoencoder.compare([o[k] for o in own], [h[k] for h in half])
+        assert said == "relative error 0.500 ± 0.000, cosine 1.000 ± 0.000"
+    torch.manual_seed(0)
+    AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4).save_pretrained(
+        tmp_path / "taesd"
+    )
+    measure_tiny_autoencoder.main(["tiny", str(tmp_path / "taesd"), "--device", "cpu", "--views", "2"])
+    latents, gradient = capsys.readouterr().out.splitlines()
+    assert latents.startswith("latents: relative error ") and gradient.startswith("pixel gradient: ")
+    with pytest.raises(SystemExit, match="there is none for tiny"):
+        measure_tiny_autoencoder.main(["tiny", "--device", "cpu", "--views", "1"])
 
 
 @pytest.mark.parametrize("dtype, limit", [("float16", 0.02), ("bfloat16", 0.06)])
