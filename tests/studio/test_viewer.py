@@ -19,7 +19,7 @@ from tests.cli.test_chain import FAST
 from tests.studio.small import prior
 from tests.studio.visitor import Visitor
 from tests.synthetic import random_gaussians
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 
 def words(folder, *more: str) -> list[str]:
@@ -30,13 +30,26 @@ def words(folder, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
+class Held(Signals):
+    """Of a command whose steps begin when `go` is set."""
+
+    def __init__(self, go: threading.Event) -> None:
+        super().__init__()
+        self.go = go
+
+    def finish_first(self, said: str) -> None:
+        assert self.go.wait(PATIENCE)
+        super().finish_first(said)
+
+
 class Run(threading.Thread):
-    """`gs-ssd edit` with a page, from the moment on when the edit is there."""
+    """`gs-ssd edit` with a page, from the moment on when the edit is there; its first step waits for `go`."""
 
     def __init__(self, folder, *more: str) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
+        self.go = threading.Event()
         self.cfg = compose(words(folder, *more))
-        self.folder, self.signals = folder / "out", Signals()
+        self.folder, self.signals = folder / "out", Held(self.go)
         self.folder.mkdir()
         self.gate = Gate("127.0.0.1", 0)
         self.edit = scene_edit(self.cfg, prior)
@@ -56,6 +69,7 @@ def test_the_result_is_the_same_with_browsers_that_look_pause_and_vanish(tmp_pat
     many = "steps=300"
     without = Run(alone, many)
     without.gate = None
+    without.go.set()
     without.run()
 
     run = Run(watched, many)
@@ -64,14 +78,17 @@ def test_the_result_is_the_same_with_browsers_that_look_pause_and_vanish(tmp_pat
         first.look()
         source = first.listen(lambda visitor: visitor.picture)
         first.press("Edit", "Pause")
-        held = first.listen(lambda visitor: run.edit.step if "Paused" in str(visitor.told) else None)
+        first.listen(lambda visitor: "Paused" in str(visitor.told))
+        run.go.set()
+        until(lambda: run.edit.step)
         first.look(position=(0.0, 0.5, -4.0))
         first.listen(lambda visitor: visitor.picture is not source)
-        assert run.edit.step <= held + 1 and run.is_alive()
-        first.press("Edit", "Resume")
+        assert run.edit.step == 1 and run.is_alive()
         first.vanish()
     with Visitor(run.gate.url) as second:
         second.look()
+        second.listen(lambda visitor: visitor.picture)
+        second.press("Edit", "Resume")
         second.vanish()
     run.join(PATIENCE)
     assert run.code == 0 and run.edit.step == 300
@@ -86,6 +103,7 @@ def test_a_stop_from_the_page_keeps_what_there_is(tmp_path):
     with Visitor(run.gate.url) as visitor:
         visitor.look()
         first = visitor.listen(lambda visitor: visitor.picture)
+        run.go.set()
         visitor.listen(lambda visitor: np.abs(visitor.picture - first).mean() > 1)  # the edit, live
         visitor.press("Edit", "Stop")
         said = visitor.listen(lambda visitor: [note for note in visitor.notes() if "writing" in note])
@@ -101,6 +119,8 @@ def test_a_signal_ends_a_pause(tmp_path):
         visitor.look()
         visitor.press("Edit", "Pause")
         visitor.listen(lambda visitor: "Paused" in str(visitor.told))
+        run.go.set()
+        until(lambda: run.edit.step)
         run.signals.requested = True
         run.join(PATIENCE)
     assert run.code == 0 and (run.folder / "run.json").exists()
