@@ -17,6 +17,7 @@ from torch import Tensor
 from gs_ssd.checks import number, whole
 from gs_ssd.edit.trainable import TrainableScene
 from gs_ssd.ranks import ALONE, Ranks
+from gs_ssd.scene.gaussians import Rows
 
 
 class Densifier:
@@ -65,17 +66,18 @@ class Densifier:
         self.visible_count = torch.zeros(0)
 
     @torch.no_grad()
-    def observe(self, info: dict, scene: TrainableScene, ranks: Ranks = ALONE) -> None:
+    def observe(self, info: dict, rows: Rows | None, ranks: Ranks = ALONE) -> None:
         """Accumulate ‖∂L/∂(screen xy)‖ in normalised device coordinates for the editable Gaussians each camera sees.
 
+        `rows` says which those are among the rendered; None: all.
         L is the mean over the views of all `ranks`, and each of them has that over its own.
         """
         gradient = info["means2d"].grad
         if gradient is None:
             return
         radii = info["radii"]
-        if scene.rows is not None:
-            gradient, radii = gradient[:, scene.rows.places], radii[:, scene.rows.places]
+        if rows is not None:
+            gradient, radii = gradient[:, rows.places], radii[:, rows.places]
         norms = torch.hypot(gradient[..., 0] * (info["width"] / 2), gradient[..., 1] * (info["height"] / 2))
         visible = radii[..., 0] > 0
         if len(self.gradient_sum) != norms.shape[-1]:

@@ -14,14 +14,16 @@ from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.edit.anchors import Anchors
 from gs_ssd.edit.densify import Densifier
 from gs_ssd.edit.depth import depth_picture
+from gs_ssd.edit.frozen import FrozenViews
 from gs_ssd.edit.loop import Observation, Stopwatch
 from gs_ssd.edit.noise import ConsistentNoise
 from gs_ssd.edit.trainable import TrainableScene
 from gs_ssd.editors.base import Task
 from gs_ssd.ranks import ALONE, Ranks
 from gs_ssd.render import Render
+from gs_ssd.render.renderer import activated, selected
 from gs_ssd.scene.cameras import Cameras
-from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.scene.gaussians import Gaussians, Rows
 from gs_ssd.scene.views import FixedViews
 
 Texts = dict[str, Any]
@@ -48,20 +50,30 @@ class SourceView(NamedTuple):
 
 
 class SourceViews:
-    """What the unedited scene shows; cached by view index for a fixed view set."""
+    """What the unedited scene shows; cached by view index for a fixed view set.
 
-    def __init__(self, gaussians: Gaussians, renderer: Callable[..., Render], prior: DiffusionPrior) -> None:
-        self.gaussians, self.renderer, self.prior = gaussians, renderer, prior
+    `places` [M] is where what may change stands in it; None: that is all.
+    """
+
+    def __init__(
+        self,
+        gaussians: Gaussians,
+        renderer: Callable[..., Render],
+        prior: DiffusionPrior,
+        places: Tensor | None = None,
+    ) -> None:
+        self.gaussians, self.renderer, self.prior, self.places = gaussians, renderer, prior, places
         self.cache: dict[int, SourceView] = {}
 
     @torch.no_grad()
-    def __call__(self, cameras: Cameras, indices: Tensor | None) -> SourceView:
+    def __call__(self, cameras: Cameras, indices: Tensor | None, frozen: Tensor | None = None) -> SourceView:
+        """Of the Gaussians that may not change those with the ranks `frozen` are enough to draw; None: draw all."""
         if indices is None:
-            return self._encode(cameras)
+            return self._encode(cameras, frozen)
         keys = indices.tolist()
         for position, key in enumerate(keys):
             if key not in self.cache:
-                self.cache[key] = self._encode(cameras[position])
+                self.cache[key] = self._encode(cameras[position], frozen)
         seen = [self.cache[key] for key in keys]
         images = [view.image for view in seen if view.image is not None]
         depths = [view.depth for view in seen if view.depth is not None]
@@ -71,9 +83,12 @@ class SourceViews:
             torch.cat(depths) if depths else None,
         )
 
-    def _encode(self, cameras: Cameras) -> SourceView:
-        mode = {"render_mode": "RGB+ED"} if self.prior.takes_depth else {}
-        out = self.renderer(self.gaussians, cameras.to(self.gaussians.device), **mode)
+    def _encode(self, cameras: Cameras, frozen: Tensor | None) -> SourceView:
+        options: dict[str, Any] = {"render_mode": "RGB+ED"} if self.prior.takes_depth else {}
+        if frozen is not None and self.places is not None:
+            chosen, _ = Rows.beside(self.places, frozen)
+            options["whole"] = selected(activated(self.gaussians), chosen)
+        out = self.renderer(self.gaussians, cameras.to(self.gaussians.device), **options)
         condition = self.prior.encode_condition(out.rgb) if self.prior.takes_image else None
         depth = depth_picture(out).to(self.prior.device) if self.prior.takes_depth else None
         return SourceView(self.prior.encode(out.rgb), condition, depth)
@@ -81,10 +96,18 @@ class SourceViews:
 
 @dataclass(frozen=True)
 class Look:
-    """The views of a step: their cameras, their indices [B] in a fixed set, and rgb [B, H, W, 3] with its graph."""
+    """The views of a step.
+
+    Attributes:
+        cameras: of the B views.
+        indices: theirs [B] in a fixed set.
+        frozen: ranks of the frozen Gaussians that they show, where those were drawn alone.
+        rgb: [B, H, W, 3] with its graph.
+    """
 
     cameras: Cameras
     indices: Tensor | None
+    frozen: Tensor | None
     rgb: Tensor
 
 
@@ -121,10 +144,12 @@ class SplatCanvas:
     ) -> None:
         ranks.check_views(views_per_step)
         self.scene, self.views, self.renderer, self.prior = scene, views, renderer, prior
-        self.source = SourceViews(source, renderer, prior)
+        places = None if scene.frozen is None else (~scene.frozen).nonzero()[:, 0]
+        self.source, self.frozen = SourceViews(source, renderer, prior, places), FrozenViews(scene, renderer)
         self.texts, self.anchors, self.densifier = texts, anchors, densifier
         self.views_per_step, self.noise, self.ranks = views_per_step, noise, ranks
-        self.info: dict[str, Any] = {}
+        self.info: dict[str, Any] = {}  # of the step's render, and the rows of what may change in it
+        self.rows: Rows | None = None
         if anchors is not None:
             anchors.record(scene)
 
@@ -136,16 +161,18 @@ class SplatCanvas:
         cameras, indices = cameras[own], None if indices is None else indices[own]
         placed = cameras.to(self.scene.origin.device)
         watch.lap("own")
-        out = self.renderer(self.scene.gaussians, placed, **self.scene.leaves)
+        frozen = self.frozen(placed, indices)
+        leaves = self.scene.leaves if frozen is None else self.scene.part(frozen)
+        out = self.renderer(self.scene.gaussians, placed, **leaves)
         if self.densifier is not None:
             out.info["means2d"].retain_grad()
-            self.info = out.info
+            self.info, self.rows = out.info, leaves.get("rows")
         watch.lap("render")
-        return Look(cameras, indices, out.rgb)
+        return Look(cameras, indices, frozen, out.rgb)
 
     def observe(self, generator: torch.Generator, watch: Stopwatch) -> Observation:
         seen = self.look(generator, watch)
-        source = self.source(seen.cameras, seen.indices)
+        source = self.source(seen.cameras, seen.indices, seen.frozen)
         watch.lap("render")
         z = self.prior.encode(seen.rgb)
         watch.lap("encode")
@@ -203,8 +230,8 @@ class SplatCanvas:
         self.scene.set_progress(step / num_steps)
         self.scene.step()
         if self.densifier is not None:
-            self.densifier.observe(self.info, self.scene, self.ranks)
-            self.info = {}  # it has the size of the scene
+            self.densifier.observe(self.info, self.rows, self.ranks)
+            self.info, self.rows = {}, None  # they can have the size of the scene
             if self.densifier.due(step):
                 self.densifier.densify(self.scene)
                 if self.anchors is not None:

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from gs_ssd.checks import number, vector
-from gs_ssd.render.renderer import activated
+from gs_ssd.render.rasterization import Leaves
+from gs_ssd.render.renderer import activated, selected
 from gs_ssd.scene.gaussians import SH_C0, TENSORS, Gaussians, Rows
 
 TRAINABLE = TENSORS
@@ -116,13 +117,18 @@ class TrainableScene:
         if self.frozen is not None:
             kept = self.frozen.clone()  # of the loaded Gaussians
             kept[self.origin[~new]] = True
-            self.rows = Rows.of(torch.cat([~self.frozen[kept], new[new]]))
+            before, self.rows = self.rows, Rows.of(torch.cat([~self.frozen[kept], new[new]]))
             self._whole = {
                 name: torch.cat([value[kept], self.params[name][new]])
                 for name, value in self.loaded.tensors().items()
             }
             self.origin = torch.cat([kept.nonzero()[:, 0], self.origin[new]])
-            self._active = activated(Gaussians(**self._whole))
+            active = activated(Gaussians(**self._whole))
+            if (
+                before is not None
+            ):  # what is frozen keeps its opacities, whose last bit depends on where they stand
+                active[3][self.rows.index < 0] = self._active[3][before.index < 0]
+            self._active: Leaves = active
             self._put_rows()
         if self._extra is not None and (new.any() or len(self) < len(self.loaded)):
             self._extra = self._extra[self.origin.to(self._extra.rows.device)]
@@ -151,6 +157,19 @@ class TrainableScene:
             return {}
         own: dict[str, Any] = {name: self.params[name] for name in TRAINABLE}
         return {"leaves": Gaussians(**own), "rows": self.rows, "whole": self._active}
+
+    def part(self, frozen: Tensor) -> dict[str, Any]:
+        """`leaves` of what may change and of the frozen Gaussians with these sorted ranks alone (see `Rows`)."""
+        assert self.rows is not None
+        chosen, rows = Rows.beside(self.rows.places, frozen)
+        return self.leaves | {"rows": rows, "whole": selected(self._active, chosen)}
+
+    @property
+    def frozen_alone(self) -> Leaves:
+        """What `render` takes as `whole` so that nothing of what may change is seen."""
+        assert self.rows is not None
+        means, quats, scales, opacities, colours = self._active
+        return means, quats, scales, opacities.index_fill(0, self.rows.places, 0.0), colours
 
     @property
     def editable(self) -> Tensor:

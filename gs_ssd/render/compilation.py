@@ -114,6 +114,6 @@ def compile_kernels(device: str | torch.device = "cpu") -> None:
     one, eye = torch.ones(1), torch.eye(4)
     image, _, _ = rasterization(
         means, one.expand(1, 4), one.expand(1, 3), one, one.expand(1, 4, 3), eye[None], eye[None, :3, :3], 16, 16,
-        sh_degree=1,
+        sh_degree=1, shown=True,
     )  # fmt: skip
     image.sum().backward()

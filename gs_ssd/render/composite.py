@@ -107,6 +107,23 @@ def backward(
              grad_rows, grad_means2d))  # fmt: skip
 
 
+@entry_point
+def mark(team, ids, firsts, entries, stops, ends, shown):
+    """Set shown[g] for each Gaussian g that colours a pixel of a view, or stops one; the rest is what `forward` left.
+
+    The picture without the others has the same bits, and so it has with further Gaussians in both: T falls with every
+    one in front (its rounding keeps the order), so a pixel stops no later than it did here.
+    """
+    for tile in range(len(firsts) - 1):
+        for entry in range(firsts[tile], ends[2 * tile + 1]):
+            if entries[entry * ENTRY + BLOCKS] & (WANTED - 1):
+                shown[ids[entries[entry * ENTRY + ROW]]] = True
+        for at in range(tile * _PIXELS, (tile + 1) * _PIXELS):
+            if 0 <= stops[at] < _NEVER:
+                entry = firsts[tile] + np.int64(stops[at])
+                shown[ids[entries[entry * ENTRY + ROW]]] = True
+
+
 @inlined
 def _center(records, record, origin):
     """The centre (x, y) relative to the tile's corner, and (l11 x + l12 y, l22 y)."""

@@ -32,6 +32,7 @@ class _Camera:
         options: antialiased, degree of the harmonics (-1: plain colours), channel that shows the depth (-1: none).
         targets: [N] int32, in which row a Gaussian's gradient stands (-1: it wants none), empty for all in order.
         ids, visible, candidates, pairs: filled by `projection.project`.
+        state: filled by `composite.forward`.
     """
 
     matrices: np.ndarray
@@ -42,6 +43,7 @@ class _Camera:
     visible: np.ndarray
     candidates: np.ndarray
     pairs: int = 0
+    state: tuple = ()
 
 
 def _arrays(*tensors):
@@ -140,14 +142,12 @@ class _Composite(torch.autograd.Function):
     def forward(ctx, records, means2d, backgrounds, conics, depths, cameras, width, height):
         C, D = backgrounds.shape
         color, alpha = records.new_empty(C, height, width, D), records.new_empty(C, height, width, 1)
-        ctx.states = [_state(camera, records, width, height) for camera in cameras]
-        by_view = zip(
-            cameras, _by_view(records, depths, backgrounds), ctx.states, color.numpy(), alpha.numpy()
-        )
-        for camera, (record, depth, background), state, *images in by_view:
+        by_view = zip(cameras, _by_view(records, depths, backgrounds), color.numpy(), alpha.numpy())
+        for camera, (record, depth, background), *images in by_view:
+            camera.state = _state(camera, records, width, height)
             run(
                 composite.forward, record, camera.ids, camera.visible, camera.candidates, depth, camera.targets,
-                background, *state, *images,
+                background, *camera.state, *images,
             )  # fmt: skip
         ctx.save_for_backward(records, conics, backgrounds, alpha)
         ctx.cameras = cameras
@@ -161,11 +161,11 @@ class _Composite(torch.autograd.Function):
         grad_rows = torch.empty_like(records)
         grad_means2d = records.new_empty(*conics.shape[:2], 2)
         arrays = _by_view(records, conics, backgrounds, grad_rows, grad_means2d)
-        by_view = zip(ctx.cameras, arrays, ctx.states, grad_color.numpy(), grad_alpha.numpy())
-        for camera, (record, conic, background, *grads), state, *grad_images in by_view:
+        by_view = zip(ctx.cameras, arrays, grad_color.numpy(), grad_alpha.numpy())
+        for camera, (record, conic, background, *grads), *grad_images in by_view:
             run(
-                composite.backward, record, camera.ids, camera.visible, conic, camera.targets, background, *state,
-                *grad_images, *grads,
+                composite.backward, record, camera.ids, camera.visible, conic, camera.targets, background,
+                *camera.state, *grad_images, *grads,
             )  # fmt: skip
         grad_backgrounds = (grad_color * (1 - alpha)).sum((1, 2)) if ctx.needs_input_grad[2] else None
         return grad_rows, grad_means2d, grad_backgrounds, *[None] * 5
@@ -202,7 +202,7 @@ def _camera(viewmat, K, limits, options, targets, count) -> _Camera:
 
 def rasterization(
     means, quats, scales, opacities, colors, viewmats, Ks, width, height, *,
-    near_plane, far_plane, eps2d, sh_degree, backgrounds, render_mode, rasterize_mode, leaves, rows,
+    near_plane, far_plane, eps2d, sh_degree, backgrounds, render_mode, rasterize_mode, leaves, rows, shown,
 ):  # fmt: skip
     """See `gs_ssd.render.rasterization`, which has checked the arguments. `colors` may be a pair (sh0, shN)."""
     C, N = len(viewmats), len(means)
@@ -223,6 +223,7 @@ def rasterization(
         own = [x.contiguous() for x in leaves[:4]]
         own_passes = _passes(leaves[4], sh_degree, render_mode, leaves[0])
 
+    marks = torch.zeros(C if shown else 0, N, dtype=torch.bool)
     images, first, start = [], None, 0
     for (base, rest, depth_channel, channels), (own_base, own_rest, _, _) in zip(passes, own_passes):
         background = backgrounds[:, start : start + channels].contiguous() if len(passes) > 1 else backgrounds
@@ -244,6 +245,9 @@ def rasterization(
             height,
         )
         images.append(image)
+        for camera, mark in zip(cameras, marks.numpy()):
+            _, _, firsts, entries, _, stops, ends = camera.state
+            run(composite.mark, camera.ids, firsts, entries, stops, ends, mark)
     means2d, depths, conics, _, radii, compensations = first
     image = images[0] if len(images) == 1 else torch.cat(images, dim=-1)
     if render_mode in ("ED", "RGB+ED"):
@@ -258,7 +262,7 @@ def rasterization(
         "height": height,
         "tile_size": tiles.TILE,
         "n_cameras": C,
-    }
+    } | ({"shown": marks} if shown else {})
     return image, alphas, info
 
 

@@ -37,6 +37,7 @@ def rasterization(
     rasterize_mode: str = "classic",
     leaves: Leaves | None = None,
     rows: Rows | None = None,
+    shown: bool = False,
 ) -> tuple[Tensor, Tensor, dict]:
     """Render N Gaussians into C views, as `gsplat.rasterization` 1.5.3 does.
 
@@ -55,6 +56,8 @@ def rasterization(
         leaves, rows: the Gaussians that get gradients, M of the N, in tensors of their own, and which those are. On the
             CPU the leaves must hold the values that the N have in these rows, and the others' gradients cost no time.
             None: all get them.
+        shown: tell which Gaussians the pictures show, `info["shown"]` [C, N] bool: without the others every bit is the
+            same, whatever is put into the scene. On the CPU alone.
 
     Returns:
         Images [C, H, W, D'], alphas [C, H, W, 1], and `info` with the projected Gaussians. `info["means2d"]`
@@ -86,6 +89,8 @@ def rasterization(
         "backgrounds": backgrounds, "render_mode": render_mode, "rasterize_mode": rasterize_mode,
     }  # fmt: skip
     arguments = means, quats, scales, opacities
+    if shown and means.is_cuda:
+        raise ValueError("what is shown can be told on the CPU alone")
     if means.is_cuda:
         from gs_ssd.render import cuda  # a machine without CUDA need not load gsplat
 
@@ -95,7 +100,7 @@ def rasterization(
         colors = torch.cat(colors, dim=1) if isinstance(colors, tuple) else colors
         return cuda.rasterization(*arguments, colors, viewmats, Ks, width, height, **options)
     return cpu.rasterization(
-        *arguments, colors, viewmats, Ks, width, height, **options, leaves=leaves, rows=rows
+        *arguments, colors, viewmats, Ks, width, height, **options, leaves=leaves, rows=rows, shown=shown
     )
 
 

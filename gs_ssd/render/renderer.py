@@ -45,12 +45,14 @@ def render(
     leaves: Gaussians | None = None,
     rows: Rows | None = None,
     whole: Leaves | None = None,
+    shown: bool = False,
 ) -> Render:
     """Activate the stored parameters and rasterise them in front of `background` [3] (default black).
 
     `render_mode` is "RGB", "RGB+D" (accumulated depth) or "RGB+ED" (expected depth); `rasterize_mode` is "classic" or
     "antialiased". With `leaves`, gradients flow to them alone: they hold the values of those Gaussians that `rows`
-    names, as for `rasterization`. `whole` is what `activated` makes of `gaussians`, where a caller has it.
+    names, as for `rasterization`, and so is `shown`. `whole` is what `activated` makes of `gaussians`, where a caller
+    has it, or `selected` of that, where nothing else is to be drawn.
     """
     if not render_mode.startswith("RGB"):
         raise ValueError(f"render_mode is {render_mode!r}, expected 'RGB', 'RGB+D' or 'RGB+ED'")
@@ -68,6 +70,7 @@ def render(
         rasterize_mode=rasterize_mode,
         leaves=None if leaves is None else activated(leaves),
         rows=rows,
+        shown=shown,
     )
     if render_mode == "RGB":  # a slice would cost a copy in the backward pass
         return Render(image, alpha, None, info)
@@ -83,3 +86,10 @@ def activated(gaussians: Gaussians) -> Leaves:
         activated_opacities(gaussians.opacities),
         (gaussians.sh0, gaussians.shN),
     )
+
+
+def selected(whole: Leaves, chosen: Tensor) -> Leaves:
+    """Some of what `activated` made: of the Gaussians `chosen` [n]."""
+    means, quats, scales, opacities = (value.index_select(0, chosen) for value in whole[:4])
+    sh0, shN = (value.index_select(0, chosen) for value in whole[4])
+    return means, quats, scales, opacities, (sh0, shN)

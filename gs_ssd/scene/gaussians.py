@@ -31,6 +31,8 @@ SH_C0 = 0.28209479177387814  # Y_00, so that rgb = 0.5 + SH_C0 * sh0
 class Rows:
     """Which M of a scene's N Gaussians have a tensor of their own, in the scene's order.
 
+    The others are known by their ranks among themselves, which stay when rows come and go.
+
     places [M] int64: where the rows of that tensor stand in the scene.
     index [N] int32: the row of each of the scene's Gaussians, -1 where it has none.
     """
@@ -43,6 +45,22 @@ class Rows:
         """The rows of a mask [N]."""
         index = torch.where(chosen, chosen.cumsum(0, dtype=torch.int32) - 1, -1)
         return cls(chosen.nonzero()[:, 0], index.to(torch.int32))
+
+    @classmethod
+    def beside(cls, places: Tensor, ranks: Tensor) -> tuple[Tensor, Rows]:
+        """All rows at `places` [M] beside those others that have the sorted `ranks` [n].
+
+        Returns where these n + M Gaussians stand in the scene, in its order, and the rows among them.
+        """
+        count = torch.arange(len(places))
+        before = places - count  # how many of all others stand before each row
+        index = torch.full((len(places) + len(ranks),), -1, dtype=torch.int32)
+        own = count + torch.searchsorted(ranks, before)
+        index[own] = count.int()
+        chosen = torch.empty(len(index), dtype=torch.int64)
+        chosen[own] = places
+        chosen[index < 0] = ranks + torch.searchsorted(before, ranks, right=True)
+        return chosen, cls(own, index)
 
 
 @dataclass

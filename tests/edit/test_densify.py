@@ -27,9 +27,9 @@ def test_statistic_is_the_mean_over_views_that_see_it(gaussians):
     scene, densifier = TrainableScene(gaussians), Densifier()
     norms = torch.ones(len(gaussians))
     hidden = torch.zeros(len(gaussians), dtype=torch.bool)
-    densifier.observe(observed(scene, norms), scene)
-    densifier.observe(observed(scene, 3 * norms, visible=~hidden), scene)
-    densifier.observe(observed(scene, 100 * norms, visible=hidden), scene)
+    densifier.observe(observed(scene, norms), scene.rows)
+    densifier.observe(observed(scene, 3 * norms, visible=~hidden), scene.rows)
+    densifier.observe(observed(scene, 100 * norms, visible=hidden), scene.rows)
     average = densifier.gradient_sum / densifier.visible_count
     torch.testing.assert_close(average, torch.full_like(average, 2 * 64 / 2))
 
@@ -41,7 +41,7 @@ def test_clones_small_and_splits_large(gaussians):
     parent = gaussians.means[0].clone()
     norms = torch.full((len(gaussians),), 1e-6)
     norms[:2] = 1.0
-    densifier.observe(observed(scene, norms), scene)
+    densifier.observe(observed(scene, norms), scene.rows)
     added, removed = densifier.densify(scene)
     assert (added, removed) == (2, 0)
     new = scene.params["generation"] == 1
@@ -61,7 +61,7 @@ def test_only_editable_gaussians_are_touched(gaussians):
     kept = {name: value[50:].clone() for name, value in gaussians.tensors().items()}
     norms = torch.zeros(len(gaussians))
     norms[50:] = 1.0
-    densifier.observe(observed(scene, norms), scene)
+    densifier.observe(observed(scene, norms), scene.rows)
     added, removed = densifier.densify(scene)
     assert (added, removed) == (0, 49)
     for name, value in kept.items():
@@ -96,7 +96,7 @@ def test_optimizer_still_steps_after_densification(gaussians):
         for name in scene.optimizers:
             scene.params[name].grad = torch.ones_like(scene.params[name])
         scene.step()
-        densifier.observe(observed(scene, torch.rand(len(scene.params["means"]))), scene)
+        densifier.observe(observed(scene, torch.rand(len(scene.params["means"]))), scene.rows)
         densifier.densify(scene)
     before = scene.params["opacities"].detach().clone()
     for name in scene.optimizers:
