@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # see train.py
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # pytest -n: the workers share the cores out
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // int(workers), 1)))
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +31,14 @@ def pytest_collection_modifyitems(items) -> None:
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """Each test draws the same numbers, whichever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture

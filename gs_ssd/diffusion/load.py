@@ -231,6 +231,7 @@ def adapt(
     from gs_ssd.diffusion import adapters
     from gs_ssd.diffusion.captured import CapturedNetwork
     from gs_ssd.diffusion.controlnet import use_controlnet
+    from gs_ssd.diffusion.half_autoencoder import lower_activations
     from gs_ssd.diffusion.onnx_unet import OnnxUNet
 
     if lora is not None:
@@ -240,6 +241,8 @@ def adapt(
     if vae is not None:
         adapters.use_taesd(prior, vae)
     wanted = _dtype(vae_dtype) or torch.float32
+    if wanted == torch.float16:
+        lower_activations(prior.vae)
     if wanted != torch.float32:
         torch.nn.Module.to(prior.vae, wanted)
     if vae_tiling and hasattr(prior.vae, "enable_tiling"):

@@ -25,7 +25,6 @@ class Footprint:
         predict: activations of one view of 512 x 512 pixels in the four predictions of a step of SSD.
         side: pixels that it was trained at.
         taesd: whether there is a tiny autoencoder for it.
-        vae_dtype: the half precision that its autoencoder runs in.
     """
 
     network: float
@@ -33,14 +32,13 @@ class Footprint:
     predict: float
     side: int = 1024
     taesd: bool = True
-    vae_dtype: str = "float16"
 
 
 FOOTPRINTS = {
     "sd15": Footprint(1.72, 0.25, 0.27, side=512),
     "sd21": Footprint(1.73, 0.68, 0.27, side=512),
     "ip2p": Footprint(1.72, 0.25, 0.27, side=512),
-    "sdxl": Footprint(5.14, 1.64, 0.17, vae_dtype="bfloat16"),  # its autoencoder overflows in float16
+    "sdxl": Footprint(5.14, 1.64, 0.17),
     "sd35": Footprint(4.49, 11.16, 0.20),
     "flux": Footprint(23.80, 9.77, 0.66),
     "flux2": Footprint(7.75, 8.05, 0.84, taesd=False),
@@ -89,7 +87,7 @@ def gpu_peak(
 
 def levers_of(model: Footprint, *, views: int = 1) -> list[str]:
     """The settings that lower a model's peak, those that change the result least first."""
-    vae = [f"diffusion.vae_dtype={model.vae_dtype}", *["diffusion.vae=taesd"] * model.taesd]
+    vae = ["diffusion.vae_dtype=float16", *["diffusion.vae=taesd"] * model.taesd]
     return [*["views_per_step=1"] * (views > 1), *vae]
 
 
@@ -123,7 +121,7 @@ def levers(prior: Mapping[str, Any], *, views: int = 1) -> list[str]:
         "views_per_step=1": views > 1,
         "diffusion.offload=text": prior.get("offload") == "none",
         "diffusion.dtype=float16": dtype.get("network") == "float32",
-        f"diffusion.vae_dtype={model.vae_dtype}": dtype.get("vae", "float32") == "float32",
+        "diffusion.vae_dtype=float16": dtype.get("vae", "float32") == "float32",
         "diffusion.vae=taesd": model.taesd and not prior.get("tiny_vae", False),
     }
     return [*(name for name, helps in found.items() if helps), "a smaller resolution=", "a smaller model"]

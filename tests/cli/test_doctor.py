@@ -219,7 +219,7 @@ def test_a_forecast_says_what_a_large_model_takes_of_which_card(capsys):
     said = capsys.readouterr().out.splitlines()
     assert "1 × 1024×1024 pixels" in said[0] and said[1].startswith("about 19.0 GB of a GPU at the peak")
     assert "  a card of 24 GB: as it is" in said
-    assert "  a card of 16 GB: diffusion.vae_dtype=bfloat16" in said
+    assert "  a card of 16 GB: diffusion.vae_dtype=float16" in said
     assert said[2].startswith("  a card of 8 GB: ")
     assert main([*settings, "diffusion=flux", "resolution=512"]) == 0
     assert "a card of 24 GB: too small, " in capsys.readouterr().out

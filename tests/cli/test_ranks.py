@@ -14,6 +14,7 @@ import torch
 from gs_ssd.errors import UserError
 from gs_ssd.ranks import ALONE, Ranks, joined
 from gs_ssd.scene import load_gaussians, save_gaussians
+from tests.processes import processes
 from tests.synthetic import random_gaussians
 from tests.waiting import PATIENCE, until
 
@@ -85,10 +86,8 @@ def test_a_killed_rank_ends_all_in_a_line_and_its_run_is_resumed(victim, alone, 
     process = start(tmp_path, *WHOLE, f"output_dir={out}", ranks=2)
     until(lambda: list(out.glob("checkpoint*")) or process.poll() is not None)
     assert process.poll() is None
-    children = subprocess.run(
-        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True
-    ).stdout.split()
-    os.kill(int(children[victim]), signal.SIGKILL)
+    children = [each.number for each in processes() if each.parent == process.pid]
+    os.kill(children[victim], signal.SIGKILL)
     text = said(process)
     assert process.returncode != 0
     own = [line for line in text.splitlines() if line.startswith(("stopped:", "error:"))]

@@ -22,10 +22,10 @@ def kept() -> float:
         for tensor in gc.get_objects()
         if issubclass(type(tensor), torch.Tensor) and COUNT in tensor.shape[:2] and tensor.is_floating_point()
     ]
-    memory = {
-        tensor.untyped_storage().data_ptr(): tensor.numel() * tensor.element_size()
-        for tensor in [*long, *(tensor.grad for tensor in long if tensor.is_leaf and tensor.grad is not None)]
-    }
+    memory: dict[int, int] = {}
+    for tensor in [*long, *(tensor.grad for tensor in long if tensor.is_leaf and tensor.grad is not None)]:
+        place, size = tensor.untyped_storage().data_ptr(), tensor.numel() * tensor.element_size()
+        memory[place] = max(size, memory.get(place, 0))  # a view of it counts no less, whichever comes last
     return sum(memory.values()) / (COUNT * 14 * 4)
 
 

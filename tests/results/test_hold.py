@@ -14,6 +14,7 @@ import pytest
 
 from gs_ssd.errors import UserError
 from gs_ssd.results.hold import NAME, Hold
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
@@ -133,8 +134,8 @@ def test_a_second_run_into_the_folder_of_a_living_one_is_refused_before_any_work
         [*command, "steps=1000000", "checkpoint.every=1"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
     try:
-        while not (out / "checkpoint.safetensors").exists():
-            assert first.poll() is None, first.communicate()[1]
+        until(lambda: (out / "checkpoint.safetensors").exists() or first.poll() is not None)
+        assert first.poll() is None, first.communicate()[1]
         for words in ([*command, "steps=2"], [*command[:2], f"resume={out}"]):
             second = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
             assert second.returncode == 2 and not second.stdout

@@ -97,7 +97,7 @@ def test_a_card_that_weights_alone_overfill_is_refused():
 
 
 def test_what_runs_out_of_memory_is_told_what_its_family_has():
-    assert "diffusion.vae_dtype=bfloat16" in levers({"family": "sdxl"})
+    assert "diffusion.vae_dtype=float16" in levers({"family": "sdxl"})
     assert "diffusion.vae=taesd" not in levers({"family": "pixart"})
 
 

@@ -53,15 +53,14 @@ def held(studio: Studio) -> tuple[int, int, float]:
 def test_two_hundred_visits_leave_nothing_behind(studio):
     for number in range(40):  # what threads and buffers there will ever be
         visit(studio, number)
-    threads, scenes, megabytes = held(studio)
+    before = held(studio)
     for number in range(200):
         visit(studio, number)
+    until(lambda: held(studio)[1] <= before[1], every=1)  # the last picture may still be drawn
     after = held(studio)
-    print(
-        f"threads {threads} -> {after[0]}, scenes {scenes} -> {after[1]}, {megabytes:.1f} -> {after[2]:.1f} MB"
-    )
-    assert after[0] <= threads and after[1] <= scenes
-    assert after[2] - megabytes < 20  # a scene's copy per visit would be 440
+    print(f"threads, scenes, megabytes: {before} -> {after}")
+    assert after[0] - before[0] < 20  # one per visit would be 200; pools grow to a few threads for each core
+    assert after[2] - before[2] < 60  # a scene's copy per visit would be 440
 
 
 def upload(visitor: Visitor, name: str, declared: int, *parts: bytes) -> str:
