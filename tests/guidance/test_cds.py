@@ -140,7 +140,8 @@ def test_it_does_not_vanish_when_there_is_nothing_to_edit(prior):
     step = step_of(prior)
     text = encode_prompts(prior, target="a man", source="a man")
     same = replace(step, z_src=step.z, text=text)
-    assert float(DDS()(prior, same).abs().max()) < 1e-6
+    # But for rounding: some machines' kernels round equal inputs of one batch differently.
+    assert float(DDS()(prior, same).abs().max()) < 1e-4 * float(DDS()(prior, step).abs().max())
     assert float(CDS(DDS())(prior, same).abs().max()) > 1e-2
 
 
