@@ -85,7 +85,7 @@ def test_a_killed_rank_ends_all_in_a_line_and_its_run_is_resumed(victim, alone, 
     out = tmp_path / "out"
     process = start(tmp_path, *WHOLE, f"output_dir={out}", ranks=2)
     until(lambda: list(out.glob("checkpoint*")) or process.poll() is not None)
-    assert process.poll() is None
+    assert process.poll() is None, said(process)
     children = [each.number for each in processes() if each.parent == process.pid]
     os.kill(children[victim], signal.SIGKILL)
     text = said(process)

@@ -58,7 +58,7 @@ class Prior(Mask):
         if context.cameras is None:
             context.need(self, "frame")
         assert context.renderer is not None
-        if context.target == context.source:  # of one batch, equal inputs may come out differently by rounding
+        if context.target == context.source:  # equal inputs of a batch may differ by rounding
             return torch.zeros(len(gaussians), dtype=torch.bool, device=gaussians.device)
         cameras = context.around(self.views, context.prior.resolution).to(gaussians.device)
         text = context.prior.encode_prompt([context.target, context.source])
