@@ -16,6 +16,7 @@ from gs_ssd.render import Render
 from gs_ssd.results.change import Change
 from gs_ssd.results.earlier import earlier_edits
 from gs_ssd.results.folder import make_output_dir
+from gs_ssd.results.hold import Hold
 from gs_ssd.results.manifest import environment, peak_memory_mb
 from gs_ssd.results.scene import Videos, write
 from gs_ssd.scene.gaussians import Gaussians
@@ -108,23 +109,25 @@ class EditResult:
             videos: how the result is shown.
             command, config: what was typed and what it meant, for run.json.
 
-        Raises UserError for a folder that can't be written, or that holds the source scene.
+        Raises UserError for a folder that can't be written, holds the source scene, or is written by another process.
         """
         folder = make_output_dir(folder, scene=self.scene.name, prompt="", inputs=[self.scene.source])
-        self.change = write(
-            folder,
-            before=self.before,
-            after=self.after,
-            renderer=self.renderer,
-            videos=(videos or self.videos()).to(self.before.device),
-            reports=self.reports,
-            labels=(self.origin_words, self.prompts.target),
-            cameras=self.scene.cameras,
-            origin=self.origin,
-            parts=self.parts,
-            metrics=lambda: self.metrics,
-            manifest=lambda: self.manifest(command, config),
-        )
+        with Hold() as hold:
+            hold.take(folder)
+            self.change = write(
+                folder,
+                before=self.before,
+                after=self.after,
+                renderer=self.renderer,
+                videos=(videos or self.videos()).to(self.before.device),
+                reports=self.reports,
+                labels=(self.origin_words, self.prompts.target),
+                cameras=self.scene.cameras,
+                origin=self.origin,
+                parts=self.parts,
+                metrics=lambda: self.metrics,
+                manifest=lambda: self.manifest(command, config),
+            )
         return folder
 
     def manifest(

@@ -115,6 +115,28 @@ def test_only_one_of_many_that_come_at_once_gets_the_folder(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_result_is_saved_by_one_process_at_a_time(other, tmp_path):
+    """From Python, too; who holds the folder already, as the command line does, saves into it."""
+    from tests.session import small
+
+    edit = small.edit(1)
+    list(edit)
+    result, out = edit.finish(), tmp_path / "out"
+    process = other(out)
+    with pytest.raises(UserError, match=f"process {process.pid} writes there"):
+        result.save(out)
+    assert [path.name for path in out.iterdir()] == [NAME]
+    process.communicate("")
+    videos = result.videos(frames=2, size=32, sheet_views=2, sheet_size=32)
+    result.save(out, videos=videos)
+    assert (out / "run.json").exists() and not (out / NAME).exists()
+    with Hold() as hold:
+        hold.take(out)
+        result.save(out, videos=videos)
+        assert (out / NAME).exists()
+
+
+@pytest.mark.slow
 def test_a_second_run_into_the_folder_of_a_living_one_is_refused_before_any_work(tmp_path):
     from gs_ssd.scene import save_gaussians
     from tests.cli.test_output_folder import FAST
