@@ -149,7 +149,7 @@ def ffmpeg() -> Finding:
 
         path = imageio_ffmpeg.get_ffmpeg_exe()
         said = subprocess.run(
-            [path, "-hide_banner", "-encoders"], capture_output=True, encoding="utf-8", timeout=20
+            [path, "-hide_banner", "-encoders"], capture_output=True, encoding="utf-8", timeout=60
         )
     except (ImportError, RuntimeError, OSError, subprocess.SubprocessError) as error:
         return Finding("broken", f"no ffmpeg for the videos: {' '.join(str(error).split())[:100]}", mend)

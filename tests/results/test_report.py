@@ -31,6 +31,7 @@ from gs_ssd.results.splats import RECORD, Stand, pack
 from gs_ssd.scene import Gaussians, find_frame
 from gs_ssd.scene.views import turntable
 from tests.synthetic import random_gaussians
+from tests.waiting import PATIENCE, until
 
 GREY = torch.tensor([0.2, 0.4, 0.6])
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -312,11 +313,16 @@ def browser():
         pytest.skip("needs chromium")
     flags = "--no-sandbox --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader"
     with playwright.sync_playwright() as started:
-        yield partial(started.chromium.launch, executable_path=CHROMIUM), flags.split()
+        launch = partial(started.chromium.launch, executable_path=CHROMIUM, timeout=1000 * PATIENCE)
+        yield launch, flags.split()
+
+
+def far(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).mean())
 
 
 def canvas_pixels(page) -> np.ndarray:
-    """[H, W, 3] in [0, 1] of what the 3D view shows."""
+    """[H, W, 3] in [0, 1] of what the 3D view shows now."""
     page.wait_for_function("document.querySelector('.viewer').dataset.drawn >= 1")
     image = Image.open(io.BytesIO(page.locator("canvas").screenshot())).convert("RGB")
     return np.asarray(image, dtype=np.float64) / 255
@@ -332,11 +338,12 @@ def test_the_page_shows_what_the_renderer_shows(browser, antialiased, tmp_path):
     assert write_scene_html(gaussians, tmp_path / "scene.html", stand=stand) == 2000
     chromium = launch(args=flags)
     page = chromium.new_page(viewport={"width": 256, "height": 256})
+    page.set_default_timeout(1000 * PATIENCE)
     page.goto((tmp_path / "scene.html").as_uri())
-    shown = canvas_pixels(page)
     expected = render(gaussians, cameras[0], background=GREY).rgb[0].clamp(0, 1).numpy()
     empty = np.abs(expected - GREY.numpy()).mean()
-    assert np.abs(shown - expected).mean() < 0.01 < 0.05 < empty
+    assert empty > 0.05
+    until(lambda: np.abs(canvas_pixels(page) - expected).mean() < 0.01, every=0.2)
     chromium.close()
 
 
@@ -347,27 +354,35 @@ def test_the_page_works_with_and_without_webgl(browser, tmp_path):
     errors = []
     chromium = launch(args=flags)
     page = chromium.new_page(viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(1000 * PATIENCE)
     page.on("pageerror", lambda error: errors.append(error))
     page.on("request", lambda request: errors.append(request.url) if request.url[:4] == "http" else None)
     page.goto((tmp_path / "report.html").as_uri())
-    both = canvas_pixels(page)
-    page.get_by_role("button", name="Before").click()
-    page.wait_for_timeout(300)
-    before = canvas_pixels(page)
+    shown = [canvas_pixels(page)]
+
+    def still() -> bool:
+        shown.append(canvas_pixels(page))
+        return far(shown[-1], shown[-2]) == 0
+
+    until(still, every=0.5)
+    both = shown[-1]
     half = both.shape[1] // 2 - 10
-    assert (
-        np.abs(before[:, :half] - both[:, :half]).mean()
-        < 0.005
-        < np.abs(before - both)[:, half + 20 :].mean()
-    )
+    page.get_by_role("button", name="Before").click()
+
+    def on_the_left_alone(shown: np.ndarray) -> bool:
+        """As both beside each other were."""
+        return far(shown[:, :half], both[:, :half]) < 0.005 < far(shown[:, half + 20 :], both[:, half + 20 :])
+
+    until(lambda: on_the_left_alone(canvas_pixels(page)), every=0.2)
     page.locator(".pair input").first.fill("20")
     assert page.locator(".pair").first.evaluate("pair => pair.style.getPropertyValue('--at')") == "20%"
     for width in (1440, 390):
         page.set_viewport_size({"width": width, "height": 844})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        until(lambda width=width: page.evaluate("document.documentElement.scrollWidth") <= width)
     chromium.close()
     chromium = launch(args=["--no-sandbox", "--disable-gpu", "--disable-3d-apis"])
     page = chromium.new_page()
+    page.set_default_timeout(1000 * PATIENCE)
     page.on("pageerror", lambda error: errors.append(error))
     page.goto((tmp_path / "report.html").as_uri())
     assert "no WebGL 2" in page.locator(".say").text_content()
