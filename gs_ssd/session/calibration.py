@@ -73,6 +73,11 @@ def rows() -> Iterator[Row]:
             settings = {f"{place}.{name}": value for name, value in weights.items()}
             yield Row(why, settings, prior="embedded", canvas=canvas, method=method)
 
+    why = (
+        "below this its answers to two prompts differ by chance; what a prompt does not name stays as it was"
+    )
+    yield Row(why, {"guidance.hold": 0.7}, prior="embedded", canvas="scene", method="ssd")
+
     why = "the identity term is for 3D, where views disagree; in 2D it only weakens the edit"
     yield Row(why, {"guidance.w_id": 0.0}, canvas="image", method="ssd")
     yield Row(why, {"guidance.score.w_id": 0.0}, canvas="image", method="ssd_cds")
@@ -109,15 +114,16 @@ def rivals() -> Iterator[Row]:
 def moves() -> Iterator[Row]:
     """How fast the Gaussians of a scene may move."""
     rates = {
-        "means": 5e-4,
-        "means_final": 5e-5,
-        "scales": 0.006,
+        "means": 1e-3,
+        "means_final": 1e-5,
+        "scales": 0.002,
         "quats": 0.005,
         "opacities": 0.03,
         "sh0": 0.02,
     }
     why = (
-        "it knows shapes, so surfaces may move: hair makes room for a mask; more than 200 steps bring no more"
+        "it knows shapes, so surfaces may move, early and by moving rather than swelling: the last steps grow fur on "
+        "an outline; more than 200 steps bring no more"
     )
     settings = {f"optimizer.rates.{name}": value for name, value in rates.items()} | {"steps": 200}
     yield Row(why, settings, prior="embedded", canvas="scene")

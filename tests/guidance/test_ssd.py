@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from gs_ssd.diffusion.schedule import NoiseSchedule
+from gs_ssd.errors import UserError
 from gs_ssd.guidance import CSD, DDS, SSD, DreamCatalyst
 from tests.guidance.stub import Stub, assert_not_zero, assert_zero, make_case
 
@@ -102,3 +105,35 @@ def test_without_prompts_an_edited_image_still_feels_its_trajectory(case):
     case = case.reworded(target="null", source="null")
     assert_close(case.g(SSD(w_id=0)), case.e("target", "null") - case.e("source", "null"))
     assert_not_zero(case.g(SSD(w_id=0)))
+
+
+def changes(score: torch.Tensor, case) -> torch.Tensor:
+    """What a score asks the whole change to be: its gradient is (α/σ)((z − ẑ) − change)."""
+    return case.difference - case.prior.schedule.sigma(case.t) / case.alpha * score
+
+
+def test_what_is_asked_to_change_little_is_held_at_the_source(case):
+    assert_close(case.g(SSD(hold=1e-9)), case.g(SSD()))
+    home = case.alpha / case.prior.schedule.sigma(case.t) * case.difference
+    assert_close(case.g(SSD(hold=1e9, w_id=0)), home)
+    identity = case.g(SSD()) - case.g(SSD(w_id=0))
+    assert_close(case.g(SSD(hold=1e9)), home + identity)
+
+
+def test_a_held_change_is_the_garrote_of_the_asked_one(case):
+    asked = changes(case.g(SSD(w_id=0)), case)
+    length = asked.norm(dim=1, keepdim=True)
+    hold = length.mean().item()
+    share = (1 - (hold / length) ** 2).clamp_min(0)
+    assert (share > 0).any() and (share == 0).any()
+    assert_close(changes(case.g(SSD(w_id=0, hold=hold)), case), share * asked)
+
+
+def test_what_can_not_be_held_is_refused():
+    with pytest.raises(UserError, match=r"guidance.hold=-1"):
+        SSD(hold=-1)
+    flow = Stub()
+    flow.schedule = NoiseSchedule.rectified_flow()
+    SSD(hold=0.5).prepare(flow)
+    with pytest.raises(UserError, match=r"guidance.hold=0.5 needs guidance.form=epsilon"):
+        SSD(hold=0.5, form="velocity").prepare(flow)
