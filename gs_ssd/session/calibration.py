@@ -114,16 +114,16 @@ def rivals() -> Iterator[Row]:
 def moves() -> Iterator[Row]:
     """How fast the Gaussians of a scene may move."""
     rates = {
-        "means": 1e-3,
-        "means_final": 1e-5,
+        "means": 7e-4,
+        "means_final": 7e-6,
         "scales": 0.002,
-        "quats": 0.005,
+        "quats": 5e-4,
         "opacities": 0.03,
         "sh0": 0.02,
     }
     why = (
-        "it knows shapes, so surfaces may move, early and by moving rather than swelling: the last steps grow fur on "
-        "an outline; more than 200 steps bring no more"
+        "it knows shapes, so surfaces may move, but early, and neither swell nor turn much: in the last steps that "
+        "grows fur on the outline of hats and hair; more than 200 steps bring no more"
     )
     settings = {f"optimizer.rates.{name}": value for name, value in rates.items()} | {"steps": 200}
     yield Row(why, settings, prior="embedded", canvas="scene")
