@@ -3,6 +3,7 @@
 import pytest
 
 import gs_ssd
+from gs_ssd.session.measure import Measures
 
 
 @pytest.mark.slow
@@ -21,3 +22,14 @@ def test_a_short_edit_moves_towards_the_prompt(prompt):
     assert metrics["clip_similarity"] > metrics["clip_similarity_before"] + 0.05
     assert metrics["clip_direction"] > 0.1
     assert metrics["background_psnr"] > 30
+
+
+@pytest.mark.slow
+def test_what_a_prompt_does_not_name_stays():
+    kept = {}
+    for hold in (0.0, 0.7):
+        edit = gs_ssd.from_config("device=cpu", "prompt=mustache", "steps=60", f"guidance.hold={hold}")
+        list(edit)
+        result = edit.finish(Measures(keep=["skin", "hair"], views=6))
+        kept[hold] = result.metrics["unedited_psnr"]
+    assert kept[0.7] > kept[0.0] + 2
