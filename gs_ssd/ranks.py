@@ -165,7 +165,7 @@ def first_to_end() -> bool:
             os.environ["MASTER_ADDR"],
             int(os.environ["MASTER_PORT"]),
             is_master=False,
-            timeout=timedelta(seconds=5),
+            timeout=timedelta(seconds=20),
         )
         key = f"gs_ssd/ended/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
         return store.add(key, 1) == 1

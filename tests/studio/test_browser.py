@@ -343,9 +343,13 @@ def test_the_embedded_prior_edits_the_hair_that_was_asked_for(open_page, tmp_pat
         page.get_by_text("Start the edit").wait_for()
 
         def whole(condition) -> np.ndarray:
-            """The whole head, once nothing lies over it."""
-            until(lambda: not page.locator(".mantine-Notification-root").locator("visible=true").count())
-            return settled(page, studio, condition, top=10)
+            """The whole head, while nothing lies over it."""
+            over = page.locator(".mantine-Notification-root").locator("visible=true")
+            shown = None
+            while shown is None or over.count():  # it may pop up meanwhile
+                until(lambda: not over.count())
+                shown = settled(page, studio, condition, top=10)
+            return shown
 
         before = whole(lambda shown: shown.std() > 5)
         tab(page, "Select")
