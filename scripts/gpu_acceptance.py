@@ -62,6 +62,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gs_ssd import Scene
 from gs_ssd.diffusion.captured import CapturedNetwork
 from gs_ssd.diffusion.diffusers_prior import DiffusersPrior
+from gs_ssd.diffusion.half_autoencoder import lower_activations
 from gs_ssd.diffusion.load import load_prior
 from gs_ssd.diffusion.timesteps import Linear
 from gs_ssd.edit.loop import StepReport, distil
@@ -317,6 +318,7 @@ def half_autoencoder(prior: DiffusersPrior, side: int, count: int) -> Iterator[R
         return x.grad
 
     whole, before = pixels(), milliseconds(ours(prior, side), prior.device, count)
+    lower_activations(prior.vae)
     torch.nn.Module.to(prior.vae, torch.float16)
     half, after = pixels(), milliseconds(ours(prior, side), prior.device, count)
     torch.nn.Module.to(prior.vae, torch.float32)
