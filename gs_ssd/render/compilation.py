@@ -21,15 +21,23 @@ _KERNEL_FILES = ("composite", "harmonics", "projection", "simd", "threads", "til
 ENTRY_POINTS: list[Any] = []
 
 
-def kernel(function):
+def kernel(function, **options):
     """`njit` without the GIL, with the machine code cached on disk where some cache directory is writable."""
     with without_cache_if_need_be():
-        dispatcher = njit(nogil=True, cache=True)(function)
+        dispatcher = njit(nogil=True, cache=True, **options)(function)
         # numba itself would notice a change of this function's file, but not of the files it calls into. As part of
         # the version it is compared before the rest of an index is unpickled, which may name types that are gone.
         dispatcher._cache._cache_file._version += f" {_sources()}"
         return dispatcher
-    return njit(nogil=True)(function)
+    return njit(nogil=True, **options)(function)
+
+
+def task(function):
+    """A `kernel` that makes no arrays (see `simd.room`).
+
+    So numba need not count references, which takes an atomic operation or two for every array that a helper is given.
+    """
+    return kernel(function, _nrt=False)
 
 
 def entry_point(function):

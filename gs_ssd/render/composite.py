@@ -10,8 +10,9 @@ B_i = Σ_{j>i} α_j T_j q_j + T_end (c_background · ∂L/∂C - ∂L/∂A),
 
     ∂L/∂α_i = T_i q_i - B_i / (1 - α_i),      ∂L/∂σ_i = -α_i ∂L/∂α_i,      σ = ½ dᵀQd.
 
-Every (Gaussian, tile) pair writes its own sums; they are added per Gaussian afterwards, in one order, so there are no
-atomics, and the number of threads changes no bit.
+Every (Gaussian, tile) pair has sums of its own. A team writes them down and adds them per Gaussian afterwards, in the
+order of the tiles; a single thread, which goes through the tiles in that order, adds them where they arise. So there
+are no atomics, and the number of threads changes no bit.
 Inside a tile, per-pixel state is stored block by block: 16 blocks of 16 lanes.
 """
 
@@ -21,7 +22,7 @@ import math
 
 import numpy as np
 
-from gs_ssd.render.compilation import entry_point, kernel
+from gs_ssd.render.compilation import entry_point, task
 from gs_ssd.render.simd import (
     LANES,
     aligned,
@@ -38,6 +39,7 @@ from gs_ssd.render.simd import (
     lowest_bit,
     minimum,
     prefetch,
+    room,
     select,
     splat,
     store,
@@ -100,9 +102,11 @@ def backward(
 ):  # fmt: skip
     """Write the gradients of the rows (as `projection` describes them) and those with respect to means2d."""
     tiles_x = -(-grad_color.shape[1] // TILE)
-    sums = aligned(firsts[-1] * LANES, records)
+    sums = aligned((firsts[-1] + 1) * LANES if team else 0, records)
+    if not team:
+        _clear_rows(ids, visible, targets, grad_rows)
     parallel(team, _backward_tiles, len(firsts) - 1, max(tiles_x // 4, 1), (tiles_x, records, firsts, entries,
-             background, transmittance, stops, ends, grad_color, grad_alpha, sums))  # fmt: skip
+             background, transmittance, stops, ends, grad_color, grad_alpha, sums, grad_rows))  # fmt: skip
     parallel(team, _gather, len(grad_means2d) // 2, GRAIN, (ids, visible, conics, targets, slots, spans, ends, sums,
              grad_rows, grad_means2d))  # fmt: skip
 
@@ -125,6 +129,15 @@ def mark(team, ids, firsts, entries, stops, ends, shown):
 
 
 @inlined
+def _clear_rows(ids, visible, targets, grad_rows):
+    """Zeros in the rows whose gradient is wanted."""
+    for chunk in range(len(visible)):
+        for row in range(chunk * GRAIN, chunk * GRAIN + visible[chunk]):
+            if not len(targets) or targets[ids[row]] >= 0:
+                store(grad_rows, row * RECORD, 0.0)
+
+
+@inlined
 def _center(records, record, origin):
     """The centre (x, y) relative to the tile's corner, and (l11 x + l12 y, l22 y)."""
     x, y = records[record + X] - origin[0], records[record + Y] - origin[1]
@@ -140,13 +153,18 @@ def _log2_alpha(records, record, x, y, center):
 
 
 @inlined
-def _pixel_centers(like):
+def _fill_pixel_centers(x, y):
     """x and y of the pixels of a tile, relative to its corner, block by block."""
-    x, y = aligned(_PIXELS, like), aligned(_PIXELS, like)
     for block in range(LANES):
-        store(x, block * LANES, lane_columns(like) + (block % 4 * BLOCK + 0.5))
-        store(y, block * LANES, lane_rows(like) + (block // 4 * BLOCK + 0.5))
-    return x, y
+        store(x, block * LANES, lane_columns(x) + (block % 4 * BLOCK + 0.5))
+        store(y, block * LANES, lane_rows(x) + (block // 4 * BLOCK + 0.5))
+
+
+@inlined
+def _copy(source, first, target, at):
+    """A tile's pixels."""
+    for block in range(LANES):
+        store(target, at + block * LANES, load(source, first + block * LANES))
 
 
 @inlined
@@ -161,14 +179,15 @@ def _show(x0, y0, T, planes, background, color, alpha):
     height, width, channels = color.shape
     rows, columns = min(TILE, height - y0), min(TILE, width - x0)
     if channels == 3 and rows == TILE and columns == TILE:
+        flat_color, flat_alpha = color.reshape(-1), alpha.reshape(-1)
         for y in range(TILE):
             at, pixel = _row(y), (y0 + y) * width + x0
             left = load_quads(T, at)
             red = load_quads(planes[0], at) + left * background[0]
             green = load_quads(planes[1], at) + left * background[1]
             blue = load_quads(planes[2], at) + left * background[2]
-            store_columns(color.reshape(-1), 3 * pixel, (red, green, blue))
-            store(alpha.reshape(-1), pixel, 1.0 - left)
+            store_columns(flat_color, 3 * pixel, (red, green, blue))
+            store(flat_alpha, pixel, 1.0 - left)
         return
     for y in range(rows):
         for x in range(columns):
@@ -180,45 +199,48 @@ def _show(x0, y0, T, planes, background, color, alpha):
 
 @inlined
 def _take(x0, y0, T, v, background, grad_color, grad_alpha, suffix):
-    """Read ∂L/∂C of a tile's pixels into v [4, 256], and what lies behind all Gaussians into `suffix`: `_show` back."""
+    """Read ∂L/∂C of a tile's pixels into the four v, and what lies behind all Gaussians into `suffix`: `_show` back."""
     height, width, channels = grad_color.shape
     rows, columns = min(TILE, height - y0), min(TILE, width - x0)
     if channels == 3 and rows == TILE and columns == TILE:
+        flat_color, flat_alpha = grad_color.reshape(-1), grad_alpha.reshape(-1)
         for y in range(TILE):
             at, pixel = _row(y), (y0 + y) * width + x0
-            red, green, blue = load3(grad_color.reshape(-1), 3 * pixel)
-            behind = red * background[0] - load(grad_alpha.reshape(-1), pixel)
+            red, green, blue = load3(flat_color, 3 * pixel)
+            behind = red * background[0] - load(flat_alpha, pixel)
             behind = behind + green * background[1] + blue * background[2]
             store_quads(v[0], at, red)
             store_quads(v[1], at, green)
             store_quads(v[2], at, blue)
             store_quads(suffix, at, load_quads(T, at) * behind)
         return
-    v[:] = 0
+    for k in range(CHANNELS):
+        v[k][:] = 0
     suffix[:] = 0
     for y in range(rows):
         for x in range(columns):
             at = _row(y) + x // BLOCK * LANES + x % BLOCK
             behind = -grad_alpha[y0 + y, x0 + x, 0]
             for k in range(channels):
-                v[k, at] = grad_color[y0 + y, x0 + x, k]
-                behind += background[k] * v[k, at]
+                v[k][at] = grad_color[y0 + y, x0 + x, k]
+                behind += background[k] * v[k][at]
             suffix[at] = T[at] * behind
 
 
-@kernel
+@task
 def _forward_tiles(
     start, stop, tiles_x, records, slots, firsts, entries, background, transmittance, stops, ends, color, alpha
 ):  # fmt: skip
     height, width, channels = color.shape
     fourth = channels == CHANNELS
     zero, never = splat(records, 0.0), splat(records, _NEVER)
-    px, py = _pixel_centers(records)
-    origin = aligned(2, records)
-    T = aligned(_PIXELS, records)
-    stop_at = aligned(_PIXELS, records)
-    c0, c1 = aligned(_PIXELS, records), aligned(_PIXELS, records)
-    c2, c3 = aligned(_PIXELS, records), aligned(_PIXELS, records)
+    px, py = room(records, _PIXELS), room(records, _PIXELS)
+    _fill_pixel_centers(px, py)
+    origin = room(records, 2)
+    T = room(records, _PIXELS)
+    stop_at = room(records, _PIXELS)
+    c0, c1 = room(records, _PIXELS), room(records, _PIXELS)
+    c2, c3 = room(records, _PIXELS), room(records, _PIXELS)
     for tile in range(start, stop):
         first, last = firsts[tile], firsts[tile + 1]
         x0, y0 = tile % tiles_x * TILE, tile // tiles_x * TILE
@@ -280,26 +302,29 @@ def _forward_tiles(
                     begin = entry
             entry += 1
         ends[2 * tile], ends[2 * tile + 1] = begin if begin >= 0 else end, end
-        transmittance[tile * _PIXELS : (tile + 1) * _PIXELS] = T
-        stops[tile * _PIXELS : (tile + 1) * _PIXELS] = stop_at
+        _copy(T, 0, transmittance, tile * _PIXELS)
+        _copy(stop_at, 0, stops, tile * _PIXELS)
 
         _show(x0, y0, T, (c0, c1, c2, c3), background, color, alpha)
 
 
-@kernel
+@task
 def _backward_tiles(
     start, stop, tiles_x, records, firsts, entries, background, transmittance, stops, ends, grad_color, grad_alpha,
-    sums,
+    sums, grad_rows,
 ):  # fmt: skip
+    """The sums of some tiles' entries: into `sums`, one behind the other, or where that is empty added to the rows'."""
+    alone = len(sums) == 0
     channels = grad_color.shape[2]
     fourth = channels == CHANNELS
     zero = splat(records, 0.0)
-    px, py = _pixel_centers(records)
-    origin = aligned(2, records)
-    T = aligned(_PIXELS, records)
-    suffix = aligned(_PIXELS, records)
-    v = aligned(CHANNELS * _PIXELS, records).reshape((CHANNELS, _PIXELS))
-    v0, v1, v2, v3 = v[0], v[1], v[2], v[3]
+    px, py = room(records, _PIXELS), room(records, _PIXELS)
+    _fill_pixel_centers(px, py)
+    origin = room(records, 2)
+    T = room(records, _PIXELS)
+    suffix = room(records, _PIXELS)
+    v0, v1 = room(records, _PIXELS), room(records, _PIXELS)
+    v2, v3 = room(records, _PIXELS), room(records, _PIXELS)
     for tile in range(start, stop):
         begin, end = ends[2 * tile], ends[2 * tile + 1]
         if begin == end:
@@ -307,8 +332,8 @@ def _backward_tiles(
         x0, y0 = tile % tiles_x * TILE, tile // tiles_x * TILE
         origin[0], origin[1] = x0, y0
         stop_at = stops[tile * _PIXELS : (tile + 1) * _PIXELS]
-        T[:] = transmittance[tile * _PIXELS : (tile + 1) * _PIXELS]
-        _take(x0, y0, T, v, background, grad_color, grad_alpha, suffix)
+        _copy(transmittance, tile * _PIXELS, T, 0)
+        _take(x0, y0, T, (v0, v1, v2, v3), background, grad_color, grad_alpha, suffix)
 
         for entry in range(end - 1, begin - 1, -1):
             touched = np.int64(entries[entry * ENTRY + BLOCKS])
@@ -317,7 +342,10 @@ def _backward_tiles(
             if touched == 0:
                 continue
             record = entries[entry * ENTRY + ROW] * RECORD
-            prefetch(records, entries[max(entry - _AHEAD, begin) * ENTRY + ROW] * RECORD)
+            ahead = entries[max(entry - _AHEAD, begin) * ENTRY + ROW] * RECORD
+            prefetch(records, ahead)
+            if alone:
+                prefetch(grad_rows, ahead)
             position = splat(records, entry - firsts[tile])
             center = _center(records, record, origin)
             s = sx = sy = sxx = sxy = syy = g0 = g1 = g2 = g3 = zero
@@ -355,27 +383,33 @@ def _backward_tiles(
                 s, sx, sy = s + grad_sigma, sx + gx, sy + gy
                 sxx, sxy, syy = fma(gx, dx, sxx), fma(gx, dy, sxy), fma(gy, dy, syy)
             if wanted:
-                store(sums, entry * LANES, lane_sums((s, sx, sy, sxx, sxy, syy, g0, g1, g2, g3)))
+                total = lane_sums((s, sx, sy, sxx, sxy, syy, g0, g1, g2, g3))
+                if alone:
+                    store(grad_rows, record, load(grad_rows, record) + total)
+                else:
+                    store(sums, entry * LANES, total)
 
 
-@kernel
+@task
 def _gather(start, stop, ids, visible, conics, targets, slots, spans, ends, sums, grad_rows, grad_means2d):
-    """Add up the slots of the rows of one chunk, and write the gradients with respect to means2d."""
+    """Add up the slots of one chunk's rows, if `sums` has any, and write the gradients with respect to means2d."""
     grad_means2d[2 * start : 2 * stop] = 0
     last = start + visible[start // GRAIN]
     for row in range(start, last):
-        ahead = min(row + _AHEAD, last - 1)
-        if spans[2 * ahead] < spans[2 * ahead + 1]:  # a tile's sums are together: a cache miss per Gaussian
-            prefetch(sums, slots[SLOT_FIELDS * spans[2 * ahead] + SLOT_ENTRY] * LANES)
         g = ids[row]
         if len(targets) and targets[g] < 0:
             continue
-        total = splat(sums, 0.0)
-        for slot in range(spans[2 * row], spans[2 * row + 1]):
-            tile, entry = slots[SLOT_FIELDS * slot + SLOT_TILE], slots[SLOT_FIELDS * slot + SLOT_ENTRY]
-            if 0 <= entry < ends[2 * tile + 1]:
-                total += load(sums, entry * LANES)
-        store(grad_rows, row * RECORD, total)
+        if len(sums):
+            ahead = min(row + _AHEAD, last - 1)
+            # a tile's sums are together: a cache miss per Gaussian
+            if spans[2 * ahead] < spans[2 * ahead + 1]:
+                prefetch(sums, slots[SLOT_FIELDS * spans[2 * ahead] + SLOT_ENTRY] * LANES)
+            total = splat(sums, 0.0)
+            for slot in range(spans[2 * row], spans[2 * row + 1]):
+                tile, entry = slots[SLOT_FIELDS * slot + SLOT_TILE], slots[SLOT_FIELDS * slot + SLOT_ENTRY]
+                if 0 <= entry < ends[2 * tile + 1]:
+                    total += load(sums, entry * LANES)
+            store(grad_rows, row * RECORD, total)
         sx, sy = grad_rows[row * RECORD + 1], grad_rows[row * RECORD + 2]
         a, b, c = conics[3 * g], conics[3 * g + 1], conics[3 * g + 2]
         grad_means2d[2 * g] = -(a * sx + b * sy)

@@ -18,6 +18,11 @@ from gs_ssd.errors import UserError
 from gs_ssd.render import composite, projection, tiles
 from gs_ssd.render.threads import GRAIN, run
 
+# glibc hands freed memory back once twice the largest block freed so far lies idle, and clears it page by page when it
+# is asked for again, in every call. Having freed this one, which no page was taken for, it keeps 64 MB.
+_ = np.empty(2**25 - 2**16, np.uint8)
+del _
+
 _MANY = 2048  # Gaussians whose projection is worth handing over
 _NOWHERE = np.empty(0, np.int32)
 

@@ -6,32 +6,31 @@ in the order and with the signs of gsplat and Inria's rasteriser.
 
 from __future__ import annotations
 
-import numpy as np
-
 from gs_ssd.render.simd import (
     LANES,
     fma,
     gather,
     inlined,
     load,
+    load3,
     maximum,
     scatter,
     select,
     splat,
     sqrt,
     store,
+    store_columns,
 )
 
 MAX_DEGREE = 3
-_BASES = (MAX_DEGREE + 1) ** 2
+BASIS = (MAX_DEGREE + 1) ** 2 * LANES  # room for the basis functions of 16 directions
 
 
 @inlined
-def _direction(means, position, lanes):
+def _direction(means, position, lanes, together):
     """The unit vector from the camera and 1 / the distance."""
-    x = gather(means, lanes, 3, 0) - position[0]
-    y = gather(means, lanes, 3, 1) - position[1]
-    z = gather(means, lanes, 3, 2) - position[2]
+    x, y, z = gather3(means, lanes, 3, 0, together)
+    x, y, z = x - position[0], y - position[1], z - position[2]
     inverse = 1.0 / maximum(sqrt(x * x + y * y + z * z), 1e-12)
     return x * inverse, y * inverse, z * inverse, inverse
 
@@ -89,55 +88,47 @@ def _basis_gradient(degree, x, y, z, p):
 
 
 @inlined
-def _evaluate(bases, Y, base, rest, lanes, strides):
+def _evaluate(bases, Y, base, rest, lanes, strides, together):
     r = g = b = splat(base, 0.5)
     for k in range(bases):
         y = load(Y, k * LANES)
         if k == 0:
-            r = fma(y, gather(base, lanes, strides[0], 0), r)
-            g = fma(y, gather(base, lanes, strides[0], 1), g)
-            b = fma(y, gather(base, lanes, strides[0], 2), b)
+            red, green, blue = gather3(base, lanes, strides[0], 0, together and strides[0] == 3)
         else:
-            r = fma(y, gather(rest, lanes, strides[1], 3 * k - 3), r)
-            g = fma(y, gather(rest, lanes, strides[1], 3 * k - 2), g)
-            b = fma(y, gather(rest, lanes, strides[1], 3 * k - 1), b)
+            red, green, blue = gather3(rest, lanes, strides[1], 3 * k - 3, False)
+        r, g, b = fma(y, red, r), fma(y, green, g), fma(y, blue, b)
     return r, g, b
 
 
 @inlined
 def camera_position(viewmat):
     """Where the camera of a world-to-camera matrix [4, 4] is."""
-    position = np.zeros(3)
-    for i in range(3):
-        for k in range(3):
-            position[i] -= viewmat[k, i] * viewmat[k, 3]
-    return position
+    return _back(viewmat, 0), _back(viewmat, 1), _back(viewmat, 2)
 
 
 @inlined
-def basis_buffer(like):
-    """Room for the basis functions of 16 directions."""
-    return np.empty(_BASES * LANES, like.dtype)
+def _back(viewmat, i):
+    return -viewmat[0, i] * viewmat[0, 3] - viewmat[1, i] * viewmat[1, 3] - viewmat[2, i] * viewmat[2, 3]
 
 
 @inlined
-def shade(degree, means, base, rest, strides, position, lanes, Y):
-    """Colours r, g, b of the Gaussians `lanes` seen from `position`.
+def shade(degree, means, base, rest, strides, position, lanes, together, Y):
+    """Colours r, g, b of the Gaussians `lanes` (16 in a row, if `together`) seen from `position`.
 
     The coefficients are flat: k = 0 at base[strides[0] lane], the others at rest[strides[1] lane + 3 (k - 1)].
     """
     x = y = z = splat(means, 0.0)
     if degree >= 1:
-        x, y, z, _ = _direction(means, position, lanes)
+        x, y, z, _ = _direction(means, position, lanes, together)
     _basis(degree, x, y, z, Y)
-    r, g, b = _evaluate((degree + 1) ** 2, Y, base, rest, lanes, strides)
+    r, g, b = _evaluate((degree + 1) ** 2, Y, base, rest, lanes, strides, together)
     zero = splat(means, 0.0)
     return select(r < 0.0, zero, r), select(g < 0.0, zero, g), select(b < 0.0, zero, b)
 
 
 @inlined
 def shade_adjoint(
-    degree, means, base, rest, strides, position, lanes, into, grad, grad_base, grad_rest, Y, p, add
+    degree, means, base, rest, strides, position, lanes, into, together, grad, grad_base, grad_rest, Y, p, add
 ):  # fmt: skip
     """Write (or `add`) the gradients with respect to the coefficients of `lanes` to rows `into`.
 
@@ -147,35 +138,28 @@ def shade_adjoint(
     zero = splat(means, 0.0)
     x = y = z = inverse = zero
     if degree >= 1:
-        x, y, z, inverse = _direction(means, position, lanes)
+        x, y, z, inverse = _direction(means, position, lanes, together)
     _basis(degree, x, y, z, Y)
-    r, g, b = _evaluate(bases, Y, base, rest, lanes, strides)
+    r, g, b = _evaluate(bases, Y, base, rest, lanes, strides, together)
     seen = (r + g + b) - (r + g + b) <= 0.0  # neither infinite nor NaN
     gr = select(seen & (r >= 0.0), grad[0], zero)
     gg = select(seen & (g >= 0.0), grad[1], zero)
     gb = select(seen & (b >= 0.0), grad[2], zero)
     for k in range(bases):
         basis = select(seen, load(Y, k * LANES), zero)
+        grads = basis * gr, basis * gg, basis * gb
         if k == 0:
-            scatter_sum(grad_base, into, strides[0], 0, basis * gr, add)
-            scatter_sum(grad_base, into, strides[0], 1, basis * gg, add)
-            scatter_sum(grad_base, into, strides[0], 2, basis * gb, add)
+            scatter_sum3(grad_base, into, strides[0], 0, grads, together and strides[0] == 3, add)
         else:
-            scatter_sum(grad_rest, into, strides[1], 3 * k - 3, basis * gr, add)
-            scatter_sum(grad_rest, into, strides[1], 3 * k - 2, basis * gg, add)
-            scatter_sum(grad_rest, into, strides[1], 3 * k - 1, basis * gb, add)
+            scatter_sum3(grad_rest, into, strides[1], 3 * k - 3, grads, False, add)
     gmx = gmy = gmz = zero
     if degree >= 1:
         for k in range(bases):
             if k == 0:
-                q = gr * gather(base, lanes, strides[0], 0)
-                q = fma(gg, gather(base, lanes, strides[0], 1), q)
-                q = fma(gb, gather(base, lanes, strides[0], 2), q)
+                red, green, blue = gather3(base, lanes, strides[0], 0, together and strides[0] == 3)
             else:
-                q = gr * gather(rest, lanes, strides[1], 3 * k - 3)
-                q = fma(gg, gather(rest, lanes, strides[1], 3 * k - 2), q)
-                q = fma(gb, gather(rest, lanes, strides[1], 3 * k - 1), q)
-            store(p, k * LANES, q)
+                red, green, blue = gather3(rest, lanes, strides[1], 3 * k - 3, False)
+            store(p, k * LANES, fma(gb, blue, fma(gg, green, gr * red)))
         gx, gy, gz = _basis_gradient(degree, x, y, z, p)
         along = gx * x + gy * y + gz * z
         gmx = select(seen, (gx - along * x) * inverse, zero)
@@ -185,8 +169,31 @@ def shade_adjoint(
 
 
 @inlined
+def gather3(array, lanes, stride, column, together):
+    """Three columns of the rows `lanes`; `together` says that they are 16 in a row, of these columns alone."""
+    if together:
+        return load3(array, 3 * lanes[0])
+    return (
+        gather(array, lanes, stride, column),
+        gather(array, lanes, stride, column + 1),
+        gather(array, lanes, stride, column + 2),
+    )
+
+
+@inlined
 def scatter_sum(array, rows, stride, column, value, add):
     """`scatter`, or with `add` on top of what is there. Where `rows` repeats an index its values are the same."""
     if add:
         value = value + gather(array, rows, stride, column)
     scatter(array, rows, stride, column, value)
+
+
+@inlined
+def scatter_sum3(array, rows, stride, column, values, together, add):
+    """`scatter_sum` of three columns, as `gather3` reads them."""
+    if together and not add:
+        store_columns(array, 3 * rows[0], values)
+    else:
+        scatter_sum(array, rows, stride, column, values[0], add)
+        scatter_sum(array, rows, stride, column + 1, values[1], add)
+        scatter_sum(array, rows, stride, column + 2, values[2], add)

@@ -23,10 +23,16 @@ Yu et al., "Mip-Splatting" (2024).
 
 from __future__ import annotations
 
-import numpy as np
-
-from gs_ssd.render.compilation import entry_point, kernel
-from gs_ssd.render.harmonics import basis_buffer, camera_position, scatter_sum, shade, shade_adjoint
+from gs_ssd.render.compilation import entry_point, task
+from gs_ssd.render.harmonics import (
+    BASIS,
+    camera_position,
+    gather3,
+    scatter_sum,
+    scatter_sum3,
+    shade,
+    shade_adjoint,
+)
 from gs_ssd.render.simd import (
     LANES,
     append_rows,
@@ -37,12 +43,13 @@ from gs_ssd.render.simd import (
     inlined,
     lane_bits,
     load,
-    load3,
+    load2,
     load4,
     load_rows,
     log2,
     maximum,
     minimum,
+    room,
     scatter,
     select,
     splat,
@@ -134,12 +141,14 @@ def _unit(q):
 
 
 @inlined
-def _gather3(array, lanes):
-    return gather(array, lanes, 3, 0), gather(array, lanes, 3, 1), gather(array, lanes, 3, 2)
+def _gather3(array, lanes, together):
+    return gather3(array, lanes, 3, 0, together)
 
 
 @inlined
-def _gather4(array, lanes):
+def _gather4(array, lanes, together):
+    if together:
+        return load4(array, 4 * lanes[0])
     return (
         gather(array, lanes, 4, 0),
         gather(array, lanes, 4, 1),
@@ -196,7 +205,7 @@ def project(
     return total
 
 
-@kernel
+@task
 def _project(
     start, stop, camera, limits, options, means, quats, scales, opacities, base, rest, strides,
     radii, means2d, depths, conics, compensations, records, ids, visible, candidates,
@@ -209,22 +218,16 @@ def _project(
     antialiased = options[0]
     view = _view(camera[:4], camera[4:], width, height, means)
     zero, one = splat(means, 0.0), splat(means, 1.0)
-    lanes = np.empty(LANES, np.int64)
+    position = camera_position(camera)
+    Y, lanes = room(means, BASIS), room(visible, LANES)
+    later, waiting = room(visible, GRAIN), 0
     row = start
     touched = 0
     for i in range(start, stop, LANES):
         whole = i + LANES <= stop
-        if whole:
-            m, q, s, opacity = (
-                load3(means, 3 * i),
-                load4(quats, 4 * i),
-                load3(scales, 3 * i),
-                load(opacities, i),
-            )
-        else:
-            fill_lanes(lanes, i, stop)
-            m, q, s = _gather3(means, lanes), _gather4(quats, lanes), _gather3(scales, lanes)
-            opacity = gather(opacities, lanes, 1, 0)
+        fill_lanes(lanes, i, stop)
+        m, q, s = _gather3(means, lanes, whole), _gather4(quats, lanes, whole), _gather3(scales, lanes, whole)
+        opacity = load(opacities, i) if whole else gather(opacities, lanes, 1, 0)
         unit, _ = _unit(q)
         t, _, d, _, _, _, _, (xx, xy, yy), sharp, det = _ewa(view, m, unit, s, eps2d)
         x, y = fma(view[2][0], d[0], view[2][2]), fma(view[2][1], d[1], view[2][3])
@@ -266,45 +269,70 @@ def _project(
             scatter(conics, lanes, 3, 2, conic[2])
             scatter(depths, lanes, 1, 0, depth)
         if antialiased:
-            fill_lanes(lanes, i, stop)
             scatter(compensations, lanes, 1, 0, select(seen, compensation, zero))
         if bits:
-            record, tiles = pack_box(center, conic, opacity, width, height, bits)
-            row = append_rows(records, ids, row, i, bits, record)
+            colors, finite = (zero, zero, zero, zero), zero <= 0.0
+            if bits == _ALL:
+                colors, finite = _colors(options, means, base, rest, strides, position, lanes, True, depth, Y)
+            record, tiles = pack_box(center, conic, opacity, colors, finite, width, height, bits)
+            last = append_rows(records, ids, row, i, bits, record)
+            if bits != _ALL:
+                for k in range(row, last):
+                    later[waiting + k - row] = k
+                waiting += last - row
+            row = last
             touched += tiles
     visible[start // GRAIN] = row - start
     candidates[start // GRAIN] = touched
-    _paint(start, row, camera, options, means, base, rest, strides, depths, records, ids)
+    rows = room(visible, LANES)
+    _paint(
+        later[:waiting], options, means, base, rest, strides, position, depths, records, ids, Y, rows, lanes
+    )
 
 
 @inlined
-def _paint(start, stop, camera, options, means, base, rest, strides, depths, records, ids):
-    """Write the colours of rows [start, stop). Those that are not finite touch no tile."""
+def _colors(options, means, base, rest, strides, position, lanes, together, depth, Y):
+    """The four channels of the Gaussians `lanes` (16 in a row, if `together`), and where the colours are finite."""
     degree, depth_channel = options[1], options[2]
-    position = camera_position(camera)
-    Y = basis_buffer(means)
-    rows, lanes = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-    for i in range(start, stop, LANES):
-        fill_lanes(rows, i, stop)
+    c0 = c1 = c2 = c3 = splat(means, 0.0)
+    if degree >= 0:
+        c0, c1, c2 = shade(degree, means, base, rest, strides, position, lanes, together, Y)
+    else:
+        if strides[0] > 0:
+            c0 = gather(base, lanes, strides[0], 0)
+        if strides[0] > 1:
+            c1 = gather(base, lanes, strides[0], 1)
+        if strides[0] > 2:
+            c2 = gather(base, lanes, strides[0], 2)
+        if strides[0] > 3:
+            c3 = gather(base, lanes, strides[0], 3)
+    total = c0 + c1 + c2 + c3
+    if depth_channel == 0:
+        c0 = depth
+    elif depth_channel == 1:
+        c1 = depth
+    elif depth_channel == 2:
+        c2 = depth
+    elif depth_channel == 3:
+        c3 = depth
+    return (c0, c1, c2, c3), total - total <= 0.0
+
+
+@inlined
+def _paint(later, options, means, base, rest, strides, position, depths, records, ids, Y, rows, lanes):
+    """Write the colours of the rows `later`, whose Gaussians do not lie 16 in a row."""
+    for i in range(0, len(later), LANES):
         for lane in range(LANES):
+            rows[lane] = later[min(i + lane, len(later) - 1)]
             lanes[lane] = ids[rows[lane]]
-        total = splat(means, 0.0)
-        if degree >= 0:
-            r, g, b = shade(degree, means, base, rest, strides, position, lanes, Y)
-            scatter(records, rows, RECORD, COLOR, r)
-            scatter(records, rows, RECORD, COLOR + 1, g)
-            scatter(records, rows, RECORD, COLOR + 2, b)
-            total = r + g + b
-        else:
-            for k in range(min(strides[0], CHANNELS)):
-                value = gather(base, lanes, strides[0], k)
-                scatter(records, rows, RECORD, COLOR + k, value)
-                total += value
-        if depth_channel >= 0:
-            scatter(records, rows, RECORD, COLOR + depth_channel, gather(depths, lanes, 1, 0))
-        if lane_bits(total - total <= 0.0) != _ALL:
-            empty = select(total - total <= 0.0, gather(records, rows, RECORD, BOX_X), 0.0)
-            scatter(records, rows, RECORD, BOX_X, empty)
+        depth = gather(depths, lanes, 1, 0)
+        colors, finite = _colors(options, means, base, rest, strides, position, lanes, False, depth, Y)
+        scatter(records, rows, RECORD, COLOR, colors[0])
+        scatter(records, rows, RECORD, COLOR + 1, colors[1])
+        scatter(records, rows, RECORD, COLOR + 2, colors[2])
+        scatter(records, rows, RECORD, COLOR + 3, colors[3])
+        if lane_bits(finite) != _ALL:  # it touches no tile
+            scatter(records, rows, RECORD, BOX_X, select(finite, gather(records, rows, RECORD, BOX_X), 0.0))
 
 
 @entry_point
@@ -324,10 +352,14 @@ def project_adjoint(
 
 
 @inlined
-def _scatter_sum3(array, lanes, values, add):
-    scatter_sum(array, lanes, 3, 0, values[0], add)
-    scatter_sum(array, lanes, 3, 1, values[1], add)
-    scatter_sum(array, lanes, 3, 2, values[2], add)
+def _scatter_sum4(array, rows, values, together, add):
+    if together and not add:
+        store_columns(array, 4 * rows[0], values)
+    else:
+        scatter_sum(array, rows, 4, 0, values[0], add)
+        scatter_sum(array, rows, 4, 1, values[1], add)
+        scatter_sum(array, rows, 4, 2, values[2], add)
+        scatter_sum(array, rows, 4, 3, values[3], add)
 
 
 @inlined
@@ -348,10 +380,35 @@ def _rows_with_gradient(start, stop, ids, targets, grad_rows, grad_means2d, ever
         if some or everything or grad_means2d[2 * g] != 0 or grad_means2d[2 * g + 1] != 0:
             chosen[count] = row
             count += 1
+    # Where it is most of them: 16 in a row cost less than 16 here and there.
+    if not len(targets) and 2 * count > stop - start:
+        count = stop - start
+        for k in range(count):
+            chosen[k] = start + k
     return count
 
 
-@kernel
+@inlined
+def _where_some(none, v):
+    zero = splat(v[0], 0.0)
+    return select(none, zero, v[0]), select(none, zero, v[1]), select(none, zero, v[2])
+
+
+@inlined
+def _size(value):
+    return maximum(value, -value)
+
+
+@inlined
+def _no_gradient(total, screen):
+    """Where ten sums and two gradients are zero."""
+    t = total
+    moments = _size(t[0]) + _size(t[1]) + _size(t[2]) + _size(t[3]) + _size(t[4]) + _size(t[5])
+    colors = _size(t[COLOR]) + _size(t[COLOR + 1]) + _size(t[COLOR + 2]) + _size(t[COLOR + 3])
+    return moments + colors + _size(screen[0]) + _size(screen[1]) <= 0.0
+
+
+@task
 def _project_adjoint(
     start, stop, camera, limits, options, means, quats, scales, base, rest, strides, conics, ids, visible, targets,
     grad_rows, grad_means2d, grad_depths, grad_conics,
@@ -366,7 +423,7 @@ def _project_adjoint(
         _clear(grad_opacities, 1, start, stop)
         _clear(grad_base, strides[0], start, stop)
         _clear(grad_rest, strides[1], start, stop)
-    chosen = np.empty(GRAIN, np.int64)
+    chosen = room(visible, GRAIN)
     everything = len(grad_depths) > 0 or len(grad_conics) > 0
     count = _rows_with_gradient(start, start + visible[start // GRAIN], ids, targets, grad_rows, grad_means2d,
                                 everything, chosen)  # fmt: skip
@@ -375,19 +432,30 @@ def _project_adjoint(
     world = _transposed(rows_of_R)
     position = camera_position(camera)
     zero = splat(means, 0.0)
-    Y, p = basis_buffer(means), basis_buffer(means)
-    rows, lanes, into = np.empty(LANES, np.int64), np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    Y, p = room(means, BASIS), room(means, BASIS)
+    rows, lanes, into = room(visible, LANES), room(visible, LANES), room(visible, LANES)
     for i in range(0, count, LANES):
         for lane in range(LANES):
             rows[lane] = chosen[min(i + lane, count - 1)]
             lanes[lane] = ids[rows[lane]]
             into[lane] = targets[lanes[lane]] if len(targets) else lanes[lane]
+        together = not len(targets) and i + LANES <= count and lanes[LANES - 1] - lanes[0] == LANES - 1
         total = load_rows(grad_rows, rows)
-        m, s = _gather3(means, lanes), _gather3(scales, lanes)
-        unit, inverse_norm = _unit(_gather4(quats, lanes))
-        qa, qb, qc = _gather3(conics, lanes)
+        if together:
+            opacity, screen = load(opacities, lanes[0]), load2(grad_means2d, 2 * lanes[0])
+        else:
+            opacity = gather(opacities, lanes, 1, 0)
+            screen = gather(grad_means2d, lanes, 2, 0), gather(grad_means2d, lanes, 2, 1)
+        none = ~(zero <= 0.0) if everything else _no_gradient(total, screen)
+        m, s = _gather3(means, lanes, together), _gather3(scales, lanes, together)
+        unit, inverse_norm = _unit(_gather4(quats, lanes, together))
+        qa, qb, qc = _gather3(conics, lanes, together)
         _, iz, d, k, az, px, py, _, sharp, det = _ewa(view, m, unit, s, eps2d)
-        scatter_sum(grad_opacities, into, 1, 0, -(total[0] / gather(opacities, lanes, 1, 0)), add)
+        go = select(none, zero, -(total[0] / opacity))
+        if together and not add:
+            store(grad_opacities, lanes[0], go)
+        else:
+            scatter_sum(grad_opacities, into, 1, 0, go, add)
 
         # Q = Σ'⁻¹:  ∂L/∂Σ' = -Q (∂L/∂Q) Q, the off-diagonal gradient being shared by two entries
         ga, gb, gc = total[3] * 0.5, total[4], total[5] * 0.5
@@ -416,8 +484,8 @@ def _project_adjoint(
         fxz, fyz = fx * iz, fy * iz
         gkx = select((d[0] >= bounds[0]) & (d[0] <= bounds[1]), -fxz * _dot(dx, az), zero)
         gky = select((d[1] >= bounds[2]) & (d[1] <= bounds[3]), -fyz * _dot(dy, az), zero)
-        gtx = gkx * iz + fxz * gather(grad_means2d, lanes, 2, 0)
-        gty = gky * iz + fyz * gather(grad_means2d, lanes, 2, 1)
+        gtx = gkx * iz + fxz * screen[0]
+        gty = gky * iz + fyz * screen[1]
         gtz = zero
         if depth_channel >= 0:
             gtz = gather(grad_rows, rows, RECORD, COLOR + depth_channel)
@@ -432,21 +500,25 @@ def _project_adjoint(
         v = (_transform(world, columns[0]), _transform(world, columns[1]), _transform(world, columns[2]))
         gq = _quaternion_gradient(unit, v)
         along = gq[0] * unit[0] + gq[1] * unit[1] + gq[2] * unit[2] + gq[3] * unit[3]
-        scatter_sum(grad_quats, into, 4, 0, (gq[0] - along * unit[0]) * inverse_norm, add)
-        scatter_sum(grad_quats, into, 4, 1, (gq[1] - along * unit[1]) * inverse_norm, add)
-        scatter_sum(grad_quats, into, 4, 2, (gq[2] - along * unit[2]) * inverse_norm, add)
-        scatter_sum(grad_quats, into, 4, 3, (gq[3] - along * unit[3]) * inverse_norm, add)
-        _scatter_sum3(grad_scales, into, _product(_scaled(2.0, s), gs), add)
+        gq = (
+            select(none, zero, (gq[0] - along * unit[0]) * inverse_norm),
+            select(none, zero, (gq[1] - along * unit[1]) * inverse_norm),
+            select(none, zero, (gq[2] - along * unit[2]) * inverse_norm),
+            select(none, zero, (gq[3] - along * unit[3]) * inverse_norm),
+        )
+        _scatter_sum4(grad_quats, into, gq, together, add)
+        gs = _where_some(none, _product(_scaled(2.0, s), gs))
+        scatter_sum3(grad_scales, into, 3, 0, gs, together, add)
 
         if degree >= 0:
             color = (total[COLOR], total[COLOR + 1], total[COLOR + 2])
             gm = _sum(gm, shade_adjoint(degree, means, base, rest, strides, position, lanes, into,
-                                        color, grad_base, grad_rest, Y, p, add))  # fmt: skip
+                                        together, color, grad_base, grad_rest, Y, p, add))  # fmt: skip
         else:
             for channel in range(min(strides[0], CHANNELS)):
                 value = gather(grad_rows, rows, RECORD, COLOR + channel)
                 scatter_sum(grad_base, into, strides[0], channel, value, add)
-        _scatter_sum3(grad_means, into, gm, add)
+        scatter_sum3(grad_means, into, 3, 0, _where_some(none, gm), together, add)
 
 
 @inlined

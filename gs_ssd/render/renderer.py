@@ -30,7 +30,7 @@ def activated_opacities(logits: Tensor) -> Tensor:
 
     torch computes the last few elements of every thread's share by other code than the rest, which rounds differently.
     """
-    if logits.is_cuda or len(logits) <= _SERIAL:
+    if logits.is_cuda or len(logits) <= _SERIAL or torch.get_num_threads() == 1:
         return torch.sigmoid(logits)
     return torch.cat([torch.sigmoid(part) for part in logits.split(_SERIAL)])
 

@@ -17,25 +17,46 @@ from numba import njit, types
 from numba.core.extending import intrinsic, models, overload, register_model
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.np.arrayobj import make_array
+from numba.np.arrayobj import make_array, populate_array
 
 LANES = 16
 
 
 def inlined(function):
-    """A helper of kernels, compiled into each of them."""
-    return njit(nogil=True, forceinline=True)(function)
+    """A helper of kernels, compiled into each of them. It makes no arrays (see `compilation.task`)."""
+    return njit(nogil=True, forceinline=True, _nrt=False)(function)
 
 
-@inlined
+@njit(nogil=True)
 def aligned(count, like):
-    """An uninitialised array of the type of `like` that starts on a cache line, so that no vector straddles two.
-
-    Outside kernels call `aligned.py_func`, which need not be compiled.
-    """
+    """An uninitialised array of the type of `like` that starts on a cache line, so that no vector straddles two."""
     buffer = np.empty(count + LANES, like.dtype)
     skip = -buffer.ctypes.data % 64 // buffer.itemsize
     return buffer[skip : skip + count]
+
+
+@intrinsic(prefer_literal=True)
+def room(typingctx, like, count):
+    """An uninitialised array of the type of `like`, as long as the constant `count`.
+
+    It starts on a cache line, and is gone when the function ends.
+    """
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+
+    def codegen(context, builder, sig, args):
+        element = context.get_data_type(like.dtype)
+        with builder.goto_entry_block():
+            memory = builder.alloca(ir.ArrayType(element, count.literal_value))
+            memory.align = 64
+        size = context.get_constant(types.intp, context.get_abi_sizeof(element))
+        result = make_array(sig.return_type)(context, builder)
+        data = builder.bitcast(memory, element.as_pointer())
+        shape = [context.get_constant(types.intp, count.literal_value)]
+        populate_array(result, data=data, shape=shape, strides=[size], itemsize=size, meminfo=None)
+        return result._getvalue()
+
+    return types.Array(like.dtype, 1, "C")(like, count), codegen
 
 
 @inlined
@@ -249,12 +270,12 @@ def _load_columns(columns: int):
 
 
 # The columns of `array[start : start + 16 k]` read as k columns in row-major order.
-load3, load4 = _load_columns(3), _load_columns(4)
+load2, load3, load4 = _load_columns(2), _load_columns(3), _load_columns(4)
 
 
 @intrinsic
 def store_columns(typingctx, array, start, vectors):
-    """Write 2 or 3 vectors as the columns of a row-major block from `array[start]` on; towards zero if integral."""
+    """Write 2 to 4 vectors as the columns of a row-major block from `array[start]` on; towards zero if integral."""
 
     def codegen(context, builder, sig, args):
         count, integral = len(vectors), isinstance(array.dtype, types.Integer)
@@ -266,8 +287,7 @@ def store_columns(typingctx, array, start, vectors):
         both = ir.VectorType(ir.IntType(32), 2 * LANES)
         join = ir.Constant(both, list(range(2 * LANES)))
         first = builder.shuffle_vector(columns[0], columns[1], join)
-        rest = columns[2] if count == 3 else columns[0]
-        second = builder.shuffle_vector(rest, rest, join)
+        second = builder.shuffle_vector(columns[min(2, count - 1)], columns[-1], join)
         mask = [k * LANES + lane for lane in range(LANES) for k in range(count)]
         order = ir.Constant(ir.VectorType(ir.IntType(32), count * LANES), mask)
         data = make_array(array)(context, builder, args[0]).data
@@ -627,8 +647,8 @@ def lane_sums(typingctx, vectors):
         rows += [ir.Constant(_llvm(vec), [0.0] * LANES)] * (LANES - len(rows))
         span = 1
         while len(rows) > 1:
-            keep = [i if not i & span else LANES + i - span for i in range(LANES)]
-            swap = [i + span if not i & span else LANES + i for i in range(LANES)]
+            keep = [i if not i & span else LANES + i for i in range(LANES)]
+            swap = [i + span if not i & span else LANES + i - span for i in range(LANES)]
             half = len(rows) // 2
             rows = [
                 builder.fadd(

@@ -20,7 +20,7 @@ import math
 
 import numpy as np
 
-from gs_ssd.render.compilation import kernel
+from gs_ssd.render.compilation import kernel, task
 from gs_ssd.render.simd import (
     LANES,
     ceil,
@@ -69,8 +69,8 @@ _LOG2_255 = (
 
 
 @inlined
-def pack_box(center, conic, opacity, width, height, bits):
-    """The 16 columns of 16 records, their colours left black, and the number of tiles in the boxes of lanes `bits`."""
+def pack_box(center, conic, opacity, colors, finite, width, height, bits):
+    """The 16 columns of 16 records, and the number of tiles in the boxes of lanes `bits`: none if not `finite`."""
     x, y = center
     a, b, c = conic
     zero = splat(x, 0.0)
@@ -83,11 +83,11 @@ def pack_box(center, conic, opacity, width, height, bits):
     support = maximum(log2_opacity + _LOG2_255, 0.0)
     half_height = sqrt(support) / l22
     widest = -half_height * l12 / slant  # the dy of the rightmost point
-    valid = schur > 0.0
+    valid = (schur > 0.0) & finite
     x0, x1 = _tile_range(x, half_height * slant * inverse, width, valid, zero)
     y0, y1 = _tile_range(y, half_height, height, valid, zero)
-    columns = (x, y, l11, l12, l22, log2_opacity, zero, zero, zero, zero, support, half_height, widest, inverse,
-               x0 * _BOX + x1, y0 * _BOX + y1)  # fmt: skip
+    box = support, half_height, widest, inverse, x0 * _BOX + x1, y0 * _BOX + y1
+    columns = (x, y, l11, l12, l22, log2_opacity) + colors + box  # noqa: RUF005 - numba's tuples only add up
     return columns, lane_total((x1 - x0) * (y1 - y0), bits)
 
 
@@ -132,7 +132,7 @@ def _rows_of(group, groups, order):
     return range(group * len(order) // groups, (group + 1) * len(order) // groups)
 
 
-@kernel
+@task
 def _reach(start, stop, tiles_x, records, visible, candidates, slots, spans, counts):
     """The slots of some chunks: the tiles that a support reaches, and which of their blocks; by tile, how many.
 
@@ -169,7 +169,7 @@ def _reach(start, stop, tiles_x, records, visible, candidates, slots, spans, cou
             spans[2 * row + 1] = slot
 
 
-@inlined
+@kernel
 def _rows(visible):
     """All rows, in index order."""
     rows = np.empty(visible.sum(), np.int64)
@@ -181,7 +181,7 @@ def _rows(visible):
     return rows
 
 
-@inlined
+@kernel
 def _depth_order(depths, ids, rows):
     """The rows from near to far, equal depths in index order."""
     if depths.itemsize == 4:
@@ -219,7 +219,7 @@ def _radix_order(bits, ids, rows):
     return order
 
 
-@kernel
+@task
 def _count(start, stop, groups, order, slots, spans, cursors):
     """How many entries of each tile come from each group of rows."""
     for group in range(start, stop):
@@ -229,7 +229,7 @@ def _count(start, stop, groups, order, slots, spans, cursors):
                 cursors[group, slots[SLOT_FIELDS * slot]] += 1
 
 
-@kernel
+@task
 def _deal(start, stop, groups, order, ids, targets, slots, spans, cursors, entries):
     """Append the slots of some groups of rows to their tiles' lists, from near to far."""
     last = len(order) - 1

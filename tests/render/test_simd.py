@@ -39,7 +39,7 @@ def test_exp2_and_log2(dtype, tolerance):
 
 def test_aligned_arrays_start_on_a_cache_line():
     for count in (1, 16, 1000):
-        array = simd.aligned.py_func(count, np.empty(0, np.float32))
+        array = simd.aligned(count, np.empty(0, np.float32))
         assert array.ctypes.data % 64 == 0 and array.shape == (count,)
 
 
