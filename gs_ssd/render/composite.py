@@ -26,6 +26,7 @@ from gs_ssd.render.compilation import entry_point, task
 from gs_ssd.render.simd import (
     LANES,
     aligned,
+    array_at,
     exp2,
     fma,
     inlined,
@@ -80,34 +81,56 @@ _NEVER = 3e38
 
 @entry_point
 def forward(
-    team, records, ids, visible, candidates, depths, targets, background,
-    slots, spans, firsts, entries, transmittance, stops, ends, color, alpha,
+    team, like, shape, given, ids, visible, candidates, targets, slots, spans, firsts, entries, transmittance, stops,
+    ends, images,
 ):  # fmt: skip
-    """Composite one view of D colours into color [H, W, D] and alpha [H, W, 1].
+    """Composite one view of D colours.
 
-    The second line of arguments is the state that `backward` needs: the lists of `tiles.build`, and by tile the
-    transmittance left at its pixels, the place in its list of the Gaussian that stopped a pixel, and [first, last) of
-    the entries that a backward pass has to visit.
+    Args:
+        like: an array of the type of all floats.
+        shape: height, width, D. given: where records, depths and background begin.
+        slots ... ends: the state that `backward` needs: the lists of `tiles.build`, and by tile the transmittance left
+            at its pixels, the place in its list of the Gaussian that stopped a pixel, and [first, last) of the entries
+            that a backward pass has to visit.
+        images: where the pictures [H, W, D] and [H, W, 1] begin.
     """
-    tiles_x = -(-color.shape[1] // TILE)
+    N, tiles_x = len(ids) - 1, -(-shape[1] // TILE)
+    records, depths = array_at(like, given[0], RECORD * (N + 1)), array_at(like, given[1], N)
+    background = array_at(like, given[2], shape[2])
+    color, alpha = _images(like, shape, images)
     build(team, tiles_x, records, ids, visible, candidates, depths, targets, slots, spans, firsts, entries)
     parallel(team, _forward_tiles, len(firsts) - 1, max(tiles_x // 4, 1), (tiles_x, records, slots, firsts,
              entries, background, transmittance, stops, ends, color, alpha))  # fmt: skip
 
 
+@inlined
+def _images(like, shape, addresses):
+    height, width, channels = shape
+    color = array_at(like, addresses[0], height * width * channels)
+    return color.reshape(shape), array_at(like, addresses[1], height * width).reshape((height, width, 1))
+
+
 @entry_point
 def backward(
-    team, records, ids, visible, conics, targets, background,
-    slots, spans, firsts, entries, transmittance, stops, ends, grad_color, grad_alpha, grad_rows, grad_means2d,
+    team, like, shape, given, ids, visible, targets, slots, spans, firsts, entries, transmittance, stops, ends,
+    images, wanted,
 ):  # fmt: skip
-    """Write the gradients of the rows (as `projection` describes them) and those with respect to means2d."""
-    tiles_x = -(-grad_color.shape[1] // TILE)
+    """Write the gradients of the rows (as `projection` describes them) and those with respect to means2d.
+
+    `given` tells where records, conics and background begin, `images` the same of the pictures' gradients, `wanted`
+    of the two to be written.
+    """
+    N, tiles_x = len(ids) - 1, -(-shape[1] // TILE)
+    records, conics = array_at(like, given[0], RECORD * (N + 1)), array_at(like, given[1], 3 * N)
+    background = array_at(like, given[2], shape[2])
+    grad_color, grad_alpha = _images(like, shape, images)
+    grad_rows, grad_means2d = array_at(like, wanted[0], RECORD * (N + 1)), array_at(like, wanted[1], 2 * N)
     sums = aligned((firsts[-1] + 1) * LANES if team else 0, records)
     if not team:
         _clear_rows(ids, visible, targets, grad_rows)
     parallel(team, _backward_tiles, len(firsts) - 1, max(tiles_x // 4, 1), (tiles_x, records, firsts, entries,
              background, transmittance, stops, ends, grad_color, grad_alpha, sums, grad_rows))  # fmt: skip
-    parallel(team, _gather, len(grad_means2d) // 2, GRAIN, (ids, visible, conics, targets, slots, spans, ends, sums,
+    parallel(team, _gather, N, GRAIN, (ids, visible, conics, targets, slots, spans, ends, sums,
              grad_rows, grad_means2d))  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import once_differentiable as _once_differentiable
 
 from gs_ssd.errors import UserError
 from gs_ssd.render import composite, projection, tiles
@@ -25,6 +25,7 @@ del _
 
 _MANY = 2048  # Gaussians whose projection is worth handing over
 _NOWHERE = np.empty(0, np.int32)
+_LIKE = {torch.float32: np.empty(0, np.float32), torch.float64: np.empty(0, np.float64)}
 
 
 @dataclass
@@ -51,14 +52,16 @@ class _Camera:
     state: tuple = ()
 
 
-def _arrays(*tensors):
-    """Flat numpy views."""
-    return [tensor.detach().numpy().reshape(-1) for tensor in tensors]
+def _addresses(view: int, *tensors: Tensor | None) -> tuple[int, ...]:
+    """Where a view's part of contiguous tensors [C, ...] begins, 0 where there is none: cheaper than numpy's views."""
+    assert all([x is None or x.is_contiguous() for x in tensors])
+    return tuple([0 if x is None else (x[view] if view else x).data_ptr() for x in tensors])
 
 
-def _by_view(*tensors):
-    """Flat numpy views of every view's part."""
-    return list(zip(*[tensor.detach().numpy().reshape(len(tensor), -1) for tensor in tensors]))
+def once_differentiable(backward):
+    """torch's, which costs as much as a small kernel, where somebody asks for the derivative of a gradient."""
+    checked = _once_differentiable(backward)
+    return lambda ctx, *grads: (checked if torch.is_grad_enabled() else backward)(ctx, *grads)
 
 
 def _run(kernel, count, *args):
@@ -84,12 +87,12 @@ class _Project(torch.autograd.Function):
         records = means.new_empty(C, N + 1, tiles.RECORD)  # the kernel may write one past the last
         radii = torch.empty(C, N, 2, dtype=torch.int32)
         compensations = means.new_empty(C, N if antialiased else 0)
-        gaussians = _arrays(*values[:4])
-        by_view = _by_view(radii, means2d, depths, conics, compensations, records)
-        for c, (camera, outputs) in enumerate(zip(cameras, by_view)):
+        for c, camera in enumerate(cameras):
             camera.pairs = _run(
-                projection.project, N, camera.matrices, camera.limits, camera.options, *gaussians,
-                *_colors(*values[4:], c, camera), *outputs, camera.ids, camera.visible, camera.candidates,
+                projection.project, N, _LIKE[means.dtype], camera.matrices, camera.limits, camera.options,
+                *_gaussians(values, c, camera),
+                _addresses(c, radii, means2d, depths, conics, compensations, records),
+                camera.ids, camera.visible, camera.candidates,
             )  # fmt: skip
         ctx.save_for_backward(means, quats, scales, opacities, base, rest, conics)
         ctx.whole, ctx.cameras = whole, cameras
@@ -101,7 +104,8 @@ class _Project(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_means2d, grad_depths, grad_conics, grad_records, *_):
         *leaves, conics = ctx.saved_tensors
-        means, quats, scales, opacities, base, _ = values = ctx.whole or leaves
+        values = ctx.whole or leaves
+        means, base = values[0], values[4]
         C, N = len(ctx.cameras), len(means)
         if grad_means2d is None:
             grad_means2d = means.new_zeros(C, N, 2)
@@ -112,16 +116,16 @@ class _Project(torch.autograd.Function):
         grads = [torch.zeros_like(x) if some else torch.empty_like(x) for x in leaves]
         if _is_by_view(base, ctx.cameras[0]):
             grads[4].zero_()
-        *gaussians, opacity = _arrays(means, quats, scales, opacities)
-        flat_grads = _arrays(*grads[:4])
-        dense = [means.new_empty(C, 0) if x is None else x for x in (grad_depths, grad_conics)]
-        by_view = _by_view(conics, grad_records, grad_means2d, *dense)
-        for c, (camera, (conic, *grad_outputs)) in enumerate(zip(ctx.cameras, by_view)):
-            grad_colors = _colors(*grads[4:], c, camera)
+        given = [
+            x if x is None else x.contiguous()
+            for x in (conics, grad_records, grad_means2d, grad_depths, grad_conics)
+        ]
+        for c, camera in enumerate(ctx.cameras):
+            strides, gaussians = _gaussians(values, c, camera)
             _run(
-                projection.project_adjoint, N, camera.matrices, camera.limits, camera.options, *gaussians,
-                *_colors(*values[4:], c, camera), conic, camera.ids, camera.visible, camera.targets,
-                *grad_outputs, *flat_grads, *grad_colors[:2], opacity, some or c > 0,
+                projection.project_adjoint, N, _LIKE[means.dtype], camera.matrices, camera.limits, camera.options,
+                strides, gaussians, camera.ids, camera.visible, camera.targets, _addresses(c, *given),
+                _gaussians(grads, c, camera)[1], some or c > 0,
             )  # fmt: skip
         return *grads, None, None
 
@@ -131,10 +135,11 @@ def _is_by_view(base: Tensor, camera: _Camera) -> bool:
     return base.dim() == 3 and camera.options[1] < 0
 
 
-def _colors(base: Tensor, rest: Tensor, view: int, camera: _Camera):
-    """Flat coefficients or colours of one view, and how far apart those of two Gaussians are."""
+def _gaussians(values, view: int, camera: _Camera):
+    """How far apart the base and the rest of two Gaussians are, and where the six tensors begin that a view sees."""
+    *others, base, rest = values
     base = base[view] if _is_by_view(base, camera) else base
-    return *_arrays(base, rest), (math.prod(base.shape[1:]), math.prod(rest.shape[1:]))
+    return (math.prod(base.shape[1:]), math.prod(rest.shape[1:])), _addresses(0, *others, base, rest)
 
 
 class _Composite(torch.autograd.Function):
@@ -147,12 +152,12 @@ class _Composite(torch.autograd.Function):
     def forward(ctx, records, means2d, backgrounds, conics, depths, cameras, width, height):
         C, D = backgrounds.shape
         color, alpha = records.new_empty(C, height, width, D), records.new_empty(C, height, width, 1)
-        by_view = zip(cameras, _by_view(records, depths, backgrounds), color.numpy(), alpha.numpy())
-        for camera, (record, depth, background), *images in by_view:
+        for c, camera in enumerate(cameras):
             camera.state = _state(camera, records, width, height)
             run(
-                composite.forward, record, camera.ids, camera.visible, camera.candidates, depth, camera.targets,
-                background, *camera.state, *images,
+                composite.forward, _LIKE[records.dtype], (height, width, D),
+                _addresses(c, records, depths, backgrounds), camera.ids, camera.visible, camera.candidates,
+                camera.targets, *camera.state, _addresses(c, color, alpha),
             )  # fmt: skip
         ctx.save_for_backward(records, conics, backgrounds, alpha)
         ctx.cameras = cameras
@@ -165,12 +170,11 @@ class _Composite(torch.autograd.Function):
         grad_color, grad_alpha = grad_color.contiguous(), grad_alpha.contiguous()
         grad_rows = torch.empty_like(records)
         grad_means2d = records.new_empty(*conics.shape[:2], 2)
-        arrays = _by_view(records, conics, backgrounds, grad_rows, grad_means2d)
-        by_view = zip(ctx.cameras, arrays, grad_color.numpy(), grad_alpha.numpy())
-        for camera, (record, conic, background, *grads), *grad_images in by_view:
+        for c, camera in enumerate(ctx.cameras):
             run(
-                composite.backward, record, camera.ids, camera.visible, conic, camera.targets, background,
-                *camera.state, *grad_images, *grads,
+                composite.backward, _LIKE[records.dtype], tuple(grad_color.shape[1:]),
+                _addresses(c, records, conics, backgrounds), camera.ids, camera.visible, camera.targets,
+                *camera.state, _addresses(c, grad_color, grad_alpha), _addresses(c, grad_rows, grad_means2d),
             )  # fmt: skip
         grad_backgrounds = (grad_color * (1 - alpha)).sum((1, 2)) if ctx.needs_input_grad[2] else None
         return grad_rows, grad_means2d, grad_backgrounds, *[None] * 5
@@ -220,6 +224,7 @@ def rasterization(
     elif render_mode != "RGB":  # depth has no background
         backgrounds = torch.cat([backgrounds[:, : D - 1], backgrounds.new_zeros(C, 1)], dim=-1)
     gaussians = [x.contiguous() for x in (means, quats, scales, opacities)]
+    _check_types(means, *gaussians, *(x for base, rest, _, _ in passes for x in (base, rest)), backgrounds)
     viewmats, Ks = viewmats.numpy(force=True), Ks.numpy(force=True)
     limits = (float(width), float(height), float(near_plane), float(far_plane), float(eps2d))
     targets = _NOWHERE if rows is None else rows.index.contiguous().numpy()
@@ -227,11 +232,12 @@ def rasterization(
     if leaves is not None:
         own = [x.contiguous() for x in leaves[:4]]
         own_passes = _passes(leaves[4], sh_degree, render_mode, leaves[0])
+        _check_types(means, *own, *(x for base, rest, _, _ in own_passes for x in (base, rest)))
 
     marks = torch.zeros(C if shown else 0, N, dtype=torch.bool)
     images, first, start = [], None, 0
     for (base, rest, depth_channel, channels), (own_base, own_rest, _, _) in zip(passes, own_passes):
-        background = backgrounds[:, start : start + channels].contiguous() if len(passes) > 1 else backgrounds
+        background = backgrounds[:, start : start + channels] if len(passes) > 1 else backgrounds
         start += channels
         degree = sh_degree if sh_degree is not None and base.shape[-1] else -1
         options = (int(rasterize_mode == "antialiased"), degree, depth_channel)
@@ -242,7 +248,7 @@ def rasterization(
         image, alphas = _Composite.apply(
             projected[3],
             first[0],
-            background,
+            background.contiguous(),
             first[2].detach(),
             first[1].detach(),
             cameras,
@@ -269,6 +275,15 @@ def rasterization(
         "n_cameras": C,
     } | ({"shown": marks} if shown else {})
     return image, alphas, info
+
+
+def _check_types(means, *others):
+    """The kernels read memory, and so trust that all tensors are alike."""
+    if means.dtype not in _LIKE or any(x.dtype != means.dtype or x.is_cuda for x in others):
+        kinds = sorted({f"{x.dtype} on {x.device}" for x in (means, *others)})
+        raise ValueError(
+            f"tensors are {', '.join(kinds)}; expected all torch.float32 or all torch.float64 on cpu"
+        )
 
 
 def _passes(colors, sh_degree, render_mode, means):

@@ -36,6 +36,7 @@ from gs_ssd.render.harmonics import (
 from gs_ssd.render.simd import (
     LANES,
     append_rows,
+    array_at,
     ceil,
     fill_lanes,
     fma,
@@ -181,24 +182,29 @@ def _ewa(view, m, q, s, eps2d):
 
 
 @entry_point
-def project(
-    team, camera, limits, options, means, quats, scales, opacities, base, rest, strides,
-    radii, means2d, depths, conics, compensations, records, ids, visible, candidates,
-):  # fmt: skip
+def project(team, like, camera, limits, options, strides, gaussians, outputs, ids, visible, candidates):
     """Project N Gaussians into a view, and pack those in view. Returns how many (Gaussian, tile) pairs there may be.
 
     Args:
+        like: an array of the type of all floats.
         camera: [7, 4] float64: the world-to-camera matrix, then the intrinsics in the first three columns.
         limits: width, height, near, far, eps2d. options: antialiased, degree, depth_channel.
-        base, rest, strides: see `harmonics.shade`; with degree -1 the first strides[0] channels are base itself.
-        radii, means2d, depths, conics, compensations: of N Gaussians, zeros if culled; compensations may be empty.
-        records, ids: the packed splats and whose Gaussians they are, with room for N + 1.
+        gaussians: where means, quats, scales, opacities, base and rest begin. For base, rest and their strides see
+            `harmonics.shade`; with degree -1 the first strides[0] channels are base itself.
+        outputs: where radii (int32), means2d, depths, conics, compensations and records begin: zeros if culled, but
+            the records are the packed splats, with room for N + 1. Compensations are filled if antialiased.
+        ids: whose Gaussians the records are [N + 1].
         visible, candidates: how many rows a chunk of 512 Gaussians has, and how many tiles they may touch; the latter
             becomes where the slots of the chunk begin.
     """
-    parallel(team, _project, len(means) // 3, GRAIN, (camera, limits, options, means, quats, scales, opacities, base,
-             rest, strides, radii, means2d, depths, conics, compensations, records, ids,
-             visible, candidates))  # fmt: skip
+    N = len(ids) - 1
+    means, quats, scales, opacities, base, rest = _gaussians(like, N, strides, gaussians)
+    radii = array_at(ids, outputs[0], 2 * N)
+    means2d, depths = array_at(like, outputs[1], 2 * N), array_at(like, outputs[2], N)
+    conics, compensations = array_at(like, outputs[3], 3 * N), array_at(like, outputs[4], N)
+    records = array_at(like, outputs[5], RECORD * (N + 1))
+    parallel(team, _project, N, GRAIN, (camera, limits, options, means, quats, scales, opacities, base, rest, strides,
+             radii, means2d, depths, conics, compensations, records, ids, visible, candidates))  # fmt: skip
     total = 0
     for chunk in range(len(candidates)):
         total, candidates[chunk] = total + candidates[chunk], total
@@ -337,18 +343,39 @@ def _paint(later, options, means, base, rest, strides, position, depths, records
 
 @entry_point
 def project_adjoint(
-    team, camera, limits, options, means, quats, scales, base, rest, strides, conics, ids, visible, targets,
-    grad_rows, grad_means2d, grad_depths, grad_conics,
-    grad_means, grad_quats, grad_scales, grad_opacities, grad_base, grad_rest, opacities, add,
+    team, like, camera, limits, options, strides, gaussians, ids, visible, targets, given, wanted, add
 ):  # fmt: skip
     """Write the gradients of the Gaussians in view (zeros for the others), or `add` them to what is there.
 
-    `targets` [N], if not empty, tells in which row of the six gradients that of a Gaussian stands, -1: in none; they
-    must be there to `add` to. grad_depths and grad_conics may be empty.
+    Args:
+        given: where conics, grad_rows, grad_means2d, grad_depths and grad_conics begin; the last two may be 0.
+        wanted: where the gradients of the six `gaussians` begin.
+        targets: [N] int32, in which row of these that of a Gaussian stands, -1: in none; if not empty, they must be
+            there to `add` to.
     """
-    parallel(team, _project_adjoint, len(means) // 3, GRAIN, (camera, limits, options, means, quats, scales, base,
-             rest, strides, conics, ids, visible, targets, grad_rows, grad_means2d, grad_depths, grad_conics,
-             grad_means, grad_quats, grad_scales, grad_opacities, grad_base, grad_rest, opacities, add))  # fmt: skip
+    N = len(ids) - 1
+    means, quats, scales, opacities, base, rest = _gaussians(like, N, strides, gaussians)
+    grads = _gaussians(like, N, strides, wanted)
+    conics, grad_rows = array_at(like, given[0], 3 * N), array_at(like, given[1], RECORD * (N + 1))
+    grad_means2d = array_at(like, given[2], 2 * N)
+    grad_depths = array_at(like, given[3], N if given[3] else 0)
+    grad_conics = array_at(like, given[4], 3 * N if given[4] else 0)
+    parallel(team, _project_adjoint, N, GRAIN, (camera, limits, options, means, quats, scales, opacities, base, rest,
+             strides, conics, ids, visible, targets, grad_rows, grad_means2d, grad_depths, grad_conics, grads,
+             add))  # fmt: skip
+
+
+@inlined
+def _gaussians(like, N, strides, addresses):
+    """The flat arrays of N Gaussians."""
+    return (
+        array_at(like, addresses[0], 3 * N),
+        array_at(like, addresses[1], 4 * N),
+        array_at(like, addresses[2], 3 * N),
+        array_at(like, addresses[3], N),
+        array_at(like, addresses[4], strides[0] * N),
+        array_at(like, addresses[5], strides[1] * N),
+    )
 
 
 @inlined
@@ -410,10 +437,10 @@ def _no_gradient(total, screen):
 
 @task
 def _project_adjoint(
-    start, stop, camera, limits, options, means, quats, scales, base, rest, strides, conics, ids, visible, targets,
-    grad_rows, grad_means2d, grad_depths, grad_conics,
-    grad_means, grad_quats, grad_scales, grad_opacities, grad_base, grad_rest, opacities, add,
+    start, stop, camera, limits, options, means, quats, scales, opacities, base, rest, strides, conics, ids, visible,
+    targets, grad_rows, grad_means2d, grad_depths, grad_conics, grads, add,
 ):  # fmt: skip
+    grad_means, grad_quats, grad_scales, grad_opacities, grad_base, grad_rest = grads
     width, height, _, _, eps2d = limits
     antialiased, degree, depth_channel = options
     if not add:

@@ -50,13 +50,30 @@ def room(typingctx, like, count):
             memory = builder.alloca(ir.ArrayType(element, count.literal_value))
             memory.align = 64
         size = context.get_constant(types.intp, context.get_abi_sizeof(element))
-        result = make_array(sig.return_type)(context, builder)
         data = builder.bitcast(memory, element.as_pointer())
-        shape = [context.get_constant(types.intp, count.literal_value)]
-        populate_array(result, data=data, shape=shape, strides=[size], itemsize=size, meminfo=None)
-        return result._getvalue()
+        length = context.get_constant(types.intp, count.literal_value)
+        return _array(context, builder, sig.return_type, data, length, size)
 
     return types.Array(like.dtype, 1, "C")(like, count), codegen
+
+
+@intrinsic
+def array_at(typingctx, like, address, count):
+    """The `count` elements of the type of `like` that lie at an address; it belongs to somebody who keeps it."""
+
+    def codegen(context, builder, sig, args):
+        element = context.get_data_type(like.dtype)
+        size = context.get_constant(types.intp, context.get_abi_sizeof(element))
+        data = builder.inttoptr(args[1], element.as_pointer())
+        return _array(context, builder, sig.return_type, data, args[2], size)
+
+    return types.Array(like.dtype, 1, "C")(like, types.int64, types.int64), codegen
+
+
+def _array(context, builder, kind, data, count, size):
+    array = make_array(kind)(context, builder)
+    populate_array(array, data=data, shape=[count], strides=[size], itemsize=size, meminfo=None)
+    return array._getvalue()
 
 
 @inlined

@@ -92,7 +92,7 @@ def test_harmonics_match_gsplat(degree, dtype, tolerance):
             cpu._camera(*(y.numpy() for y in x), limits, (0, degree, -1), cpu._NOWHERE, 100)
             for x in zip(viewmats, Ks)
         ]
-        base, rest = coefficients[:, 0].contiguous(), coefficients[:, 1:].reshape(100, 45)
+        base, rest = coefficients[:, 0].contiguous(), coefficients[:, 1:].reshape(100, 45).contiguous()
         others = [parameters[name] for name in ("quats", "scales", "opacities")]
         records = cpu._Project.apply(means, *others, base, rest, None, cameras)[3]
         assert all(camera.visible.sum() == 100 for camera in cameras)

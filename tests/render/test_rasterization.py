@@ -291,6 +291,8 @@ def test_render_activates_the_scene(gaussians):
         ({"rows": Rows.of(torch.ones(20, dtype=torch.bool))}, "leaves need rows, and rows leaves"),
         ({"rows": Rows.of(torch.ones(9) > 0), "leaves": ()}, r"rows.index is torch.int32 \(9,\)"),
         ({"width": 100_000}, "100000 x 8 is too large"),
+        ({"scales": torch.ones(20, 3).double()}, "tensors are torch.float32 on cpu, torch.float64 on cpu"),
+        ({"backgrounds": torch.ones(1, 3).half()}, "expected all torch.float32 or all torch.float64"),
     ],
 )
 def test_bad_arguments_are_named(change, message):
