@@ -17,6 +17,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +31,7 @@ from gs_ssd.session.costs import Job, predict
 
 SCANS = Path(__file__).parents[2] / "shared" / "scenes"
 PROMPTS = Prompts("a photo of a man", "a photo of a clown")
-CAMERAS = 200
+CAMERAS, STEPS = 200, 1500  # of a whole edit
 VIEWS = 3  # of a pair, so that each is soon seen again
 
 
@@ -93,13 +94,29 @@ def paired(scene: Scene, share: float, steps: int, size: int) -> None:
     kept = [optimiser_mb(edit) for edit in edits]
     print(f"| {len(scene):,} Gaussians, {size}×{size} | unmasked | {share:.1%} editable | ratio |")
     print(f"|---|---|---|---|\n| optimiser, MB | {kept[0]:.1f} | {kept[1]:.1f} | {kept[1] / kept[0]:.3f} |")
-    for what, some in (("first look", slice(1, VIEWS)), (f"{steps} later steps", slice(VIEWS, None))):
+    whole_edit = [0.0, 0.0]
+    for what, share_of_steps, some in (
+        ("first look", CAMERAS / STEPS, slice(1, VIEWS)),
+        (f"{steps} later steps", 1 - CAMERAS / STEPS, slice(VIEWS, None)),
+    ):
         rows = [[durations(report) for report in edit.reports[some]] for edit in edits]
         for phase in rows[0][0]:
             pairs = [(whole[phase], masked[phase]) for whole, masked in zip(*rows)]
             seconds = [statistics.median(side) for side in zip(*pairs)]
             ratio = statistics.median(masked / max(whole, 1e-9) for whole, masked in pairs)
             print(f"| {what}: {phase}, s | {seconds[0]:.3f} | {seconds[1]:.3f} | {ratio:.2f} |")
+        whole_edit = [
+            total + share_of_steps * one for total, one in zip(whole_edit, seconds)
+        ]  # of "step", the last
+    said = " | ".join(f"{seconds:.3f}" for seconds in whole_edit)
+    print(
+        f"| mean step of {STEPS:,} with {CAMERAS} cameras, s | {said} | {whole_edit[1] / whole_edit[0]:.2f} |"
+    )
+    known = edits[1].canvas.frozen.cache.values()
+    shown = statistics.median(int(np.unpackbits(view).sum()) for view in known) if known else 0
+    print(
+        f"A view shows {shown:,} frozen Gaussians; {len(known)} views are kept in {sum(map(len, known)) / 1e6:.1f} MB."
+    )
 
 
 def phases(path: Path, share: float, steps: int, size: int, cameras: Cameras) -> None:

@@ -24,11 +24,16 @@ MOST = 4 * 14 * 32 // 2
 
 
 class FrozenViews:
-    """Which frozen Gaussians some views show; kept by view index for a fixed view set."""
+    """Which frozen Gaussians some views show; kept by view index for a fixed view set.
+
+    To find that out costs a picture of the frozen ones. A view that shows most of them does not repay it, and `helps`
+    becomes false: no further views are looked at.
+    """
 
     def __init__(self, scene: TrainableScene, renderer: Callable[..., Render]) -> None:
         self.scene, self.renderer = scene, renderer
         self.cache: dict[int, np.ndarray] = {}
+        self.helps = True
 
     @torch.no_grad()
     def __call__(self, cameras: Cameras, indices: Tensor | None) -> Tensor | None:
@@ -40,11 +45,11 @@ class FrozenViews:
         if rows is None or rows.places.is_cuda or 2 * len(rows.places) > len(self.scene):
             return None
         if indices is None:
-            return self._shown(cameras).nonzero()[:, 0]
+            return self._shown(cameras).nonzero()[:, 0] if self.helps else None
         keys = indices.tolist()
         for position, key in enumerate(keys):
             if key not in self.cache:
-                if len(self.cache) >= MOST:
+                if len(self.cache) >= MOST or not self.helps:
                     return None
                 self.cache[key] = np.packbits(self._shown(cameras[position]).numpy())
         together = np.bitwise_or.reduce([self.cache[key] for key in keys])
@@ -55,4 +60,6 @@ class FrozenViews:
         rows = self.scene.rows
         assert rows is not None
         out = self.renderer(self.scene.gaussians, cameras, whole=self.scene.frozen_alone, shown=True)
-        return out.info["shown"].any(dim=0)[rows.index < 0]
+        shown = out.info["shown"].any(dim=0)[rows.index < 0]
+        self.helps = bool(2 * shown.sum() <= len(shown))
+        return shown

@@ -22,9 +22,11 @@ SIZE = 40
 
 
 def dense(count: int, **kwargs) -> Gaussians:
-    """A ball that hides most of itself; many depths are equal, since a third of it stands there twice."""
+    """A ball around a core that it hides; many depths are equal, since a third of it stands there twice."""
     ball = random_gaussians(count, **kwargs)
-    ball.opacities, ball.scales = ball.opacities + 1.5, ball.scales + 0.5
+    core = torch.arange(count) < 0.7 * count
+    ball.means[core] *= 0.3
+    ball.opacities, ball.scales = ball.opacities + 4, ball.scales + 0.8 - 1.0 * core[:, None]
     ball.means[::3] = ball.means[1::3][: len(ball.means[::3])]
     return ball
 
@@ -108,7 +110,7 @@ def test_nothing_behind_a_wall_is_shown_but_behind_what_may_change():
 @pytest.mark.parametrize("count", [4, None])
 def test_an_edit_comes_to_the_same_scene(monkeypatch, count):
     """With densification, two views per step, from a fixed set and new ones in each step."""
-    gaussians = dense(900, sh_degree=1)
+    gaussians = dense(1500, sh_degree=1)
     scene = replace(Scene.of(gaussians, views={"count": count}), editable=gaussians.means[:, 0] > 0.5)
 
     def edited() -> tuple[SceneEdit, Gaussians]:
@@ -126,14 +128,15 @@ def test_an_edit_comes_to_the_same_scene(monkeypatch, count):
         return edit, edit.gaussians
 
     edit, part = edited()
-    assert len(edit.canvas.frozen.cache) == (count or 0)
+    assert edit.canvas.frozen.helps and len(edit.canvas.frozen.cache) == (count or 0)
     monkeypatch.setattr(FrozenViews, "__call__", lambda *_: None)
     _, whole = edited()
     for name, value in whole.tensors().items():
         assert torch.equal(part.tensors()[name], value), name
 
 
-def test_views_beyond_the_room_are_drawn_whole(monkeypatch, gaussians):
+def test_views_beyond_the_room_are_drawn_whole(monkeypatch):
+    gaussians = dense(2000)
     monkeypatch.setattr(module, "MOST", 2)
     scene = TrainableScene(gaussians, editable=torch.arange(len(gaussians)) < 20)
     cameras = orbit(find_frame(gaussians), 3, width=SIZE, height=SIZE)
@@ -141,6 +144,16 @@ def test_views_beyond_the_room_are_drawn_whole(monkeypatch, gaussians):
     assert [views(cameras[i], torch.tensor([i])) is None for i in (0, 1, 2, 1)] == [False, False, True, False]
     for editable in (None, torch.arange(len(gaussians)) >= 20):  # nothing, or little, is frozen
         assert FrozenViews(TrainableScene(gaussians, editable=editable), render)(cameras[0], None) is None
+
+
+def test_views_that_show_most_are_not_looked_at_for_long(gaussians):
+    gaussians.opacities[:] = -3
+    scene = TrainableScene(gaussians, editable=torch.arange(len(gaussians)) < 20)
+    cameras = orbit(find_frame(gaussians), 2, width=SIZE, height=SIZE)
+    views = FrozenViews(scene, render)
+    assert len(views(cameras[0], torch.tensor([0]))) > 0.5 * len(gaussians)
+    assert views(cameras[1], torch.tensor([1])) is None and views(cameras[1], None) is None
+    assert views(cameras[0], torch.tensor([0])) is not None
 
 
 def test_rows_beside_others():
