@@ -452,6 +452,31 @@ def lane_rows(typingctx, like):
     return _constant(like, [lane // 4 for lane in range(LANES)])
 
 
+@intrinsic
+def lane_halves(typingctx, like):
+    """0 eight times, then 1."""
+    return _constant(like, [lane // 8 for lane in range(LANES)])
+
+
+@intrinsic
+def lane_signs(typingctx, like):
+    """1 1 1 1 -1 -1 -1 -1, twice."""
+    return _constant(like, [1 - lane // 4 % 2 * 2 for lane in range(LANES)])
+
+
+@intrinsic(prefer_literal=True)
+def spread(typingctx, values, quad):
+    """The lanes 4 `quad` ... 4 `quad` + 3 (a constant), each four times."""
+    if not isinstance(quad, types.IntegerLiteral):
+        return None
+
+    def codegen(context, builder, sig, args):
+        order = ir.Constant(_I32, [4 * quad.literal_value + lane // 4 for lane in range(LANES)])
+        return builder.shuffle_vector(args[0], args[0], order)
+
+    return values(values, quad), codegen
+
+
 def _constant(like, values):
     vec = Vec(like.dtype)
     return vec(like), lambda context, builder, sig, args: ir.Constant(_llvm(vec), [float(v) for v in values])

@@ -28,7 +28,8 @@ from gs_ssd.render.simd import (
     inlined,
     lane_bits,
     lane_columns,
-    lane_rows,
+    lane_halves,
+    lane_signs,
     lane_total,
     log2,
     maximum,
@@ -36,6 +37,7 @@ from gs_ssd.render.simd import (
     prefetch,
     select,
     splat,
+    spread,
     sqrt,
 )
 from gs_ssd.render.threads import GRAIN, parallel
@@ -57,8 +59,10 @@ WANTED = 1 << LANES
 # or lies at or behind its tile's last (`ends` of `composite`).
 SLOT_TILE, SLOT_ENTRY = range(2)
 SLOT_FIELDS = 2
-_BOX = 4096  # a box's sides are kept as first * 4096 + last, which float32 holds exactly
+_BOX_BITS = 12
+_BOX = 1 << _BOX_BITS  # a box's sides are kept as first * 4096 + last, which float32 holds exactly
 MAX_SIZE = (_BOX - 1) * TILE
+_NOWHERE = 3e38  # the end of a chord that there is not
 _CHUNKS = 8  # at a time
 _GROUPS = 32  # of rows that threads deal at the same time
 _AHEAD = 8  # how many rows ahead to prefetch
@@ -136,37 +140,55 @@ def _rows_of(group, groups, order):
 def _reach(start, stop, tiles_x, records, visible, candidates, slots, spans, counts):
     """The slots of some chunks: the tiles that a support reaches, and which of their blocks; by tile, how many.
 
-    Within a strip of rows the ellipse spans the widest chord the strip contains; lanes are the 16 blocks.
+    Within a strip of rows the ellipse spans the widest chord the strip contains. Lanes are the right and the left ends
+    of a tile's four chords, and those of the tile below.
     """
-    columns, rows = BLOCK * lane_columns(records), BLOCK * lane_rows(records)
+    side = lane_signs(records)
+    rows = BLOCK * lane_columns(records) + TILE * lane_halves(records)
     for chunk in range(start, stop):
         slot = candidates[chunk]
         for row in range(chunk * GRAIN, chunk * GRAIN + visible[chunk]):
             spans[2 * row] = slot
-            record = records[row * RECORD : (row + 1) * RECORD]
-            box_x, box_y = np.int64(record[BOX_X]), np.int64(record[BOX_Y])
-            l12, l22, half_height, widest = record[L12], record[L22], record[HALF_HEIGHT], record[WIDEST]
-            for ty in range(box_y // _BOX, box_y % _BOX):
-                top = rows + (ty * TILE + 0.5 - record[Y])
+            at = row * RECORD
+            columns = np.int64(records[at + BOX_X])
+            x0, x1 = columns >> _BOX_BITS, columns & (_BOX - 1)
+            lines = np.int64(records[at + BOX_Y])
+            y0, y1 = lines >> _BOX_BITS, lines & (_BOX - 1)
+            l22, half_height = records[at + L22], records[at + HALF_HEIGHT]
+            widest, l12, inverse = (
+                side * records[at + WIDEST],
+                side * records[at + L12],
+                side * records[at + INVERSE_L11],
+            )
+            for ty in range(y0, y1 if x0 < x1 else y0, 2):
+                top = rows + (ty * TILE + 0.5 - records[at + Y])
                 bottom = top + (BLOCK - 1.0)
                 dy = minimum(maximum(top, widest), bottom)
                 v = l22 * dy
-                right = (sqrt(maximum(record[SUPPORT] - v * v, 0.0)) - l12 * dy) * record[INVERSE_L11]
-                dy = minimum(maximum(top, -widest), bottom)
-                v = l22 * dy
-                left = (sqrt(maximum(record[SUPPORT] - v * v, 0.0)) + l12 * dy) * -record[INVERSE_L11]
-                strip = (top <= half_height) & (bottom >= -half_height)
-                for tx in range(box_x // _BOX, box_x % _BOX):
-                    near = columns + (tx * TILE + 0.5 - record[X])
-                    blocks = lane_bits(strip & (near <= right) & (near + (BLOCK - 1.0) >= left))
-                    if blocks:
-                        tile = ty * tiles_x + tx
-                        slots[SLOT_FIELDS * slot] = tile
-                        slots[SLOT_FIELDS * slot + 1] = blocks
-                        if len(counts):
-                            counts[tile] += 1
-                        slot += 1
+                ends = (sqrt(maximum(records[at + SUPPORT] - v * v, 0.0)) - l12 * dy) * inverse
+                ends = select((top <= half_height) & (bottom >= -half_height), ends, -_NOWHERE * side)
+                x, tile = records[at + X], ty * tiles_x
+                slot = _reach_line(x, x0, x1, tile, spread(ends, 0), spread(ends, 1), slots, counts, slot)
+                if ty + 1 < y1:
+                    tile += tiles_x
+                    slot = _reach_line(x, x0, x1, tile, spread(ends, 2), spread(ends, 3), slots, counts, slot)
             spans[2 * row + 1] = slot
+
+
+@inlined
+def _reach_line(x, x0, x1, line, right, left, slots, counts, slot):
+    """The slots of a row of tiles [x0, x1), given where its chords end. Lanes are a tile's 16 blocks."""
+    columns = BLOCK * lane_columns(right)
+    for tx in range(x0, x1):
+        near = columns + (tx * TILE + 0.5 - x)
+        blocks = lane_bits((near <= right) & (near + (BLOCK - 1.0) >= left))
+        if blocks:
+            slots[SLOT_FIELDS * slot] = line + tx
+            slots[SLOT_FIELDS * slot + 1] = blocks
+            if len(counts):
+                counts[line + tx] += 1
+            slot += 1
+    return slot
 
 
 @kernel
