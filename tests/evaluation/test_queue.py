@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from gs_ssd.evaluation.evaluate import evaluate
 from gs_ssd.evaluation.execute import attempt
 from gs_ssd.evaluation.images import pictures, plan_pictures
 from gs_ssd.evaluation.launchers import Machines
+from gs_ssd.evaluation.launchers.local import unheard
 from gs_ssd.evaluation.queue import Pace, do, spoken
 from gs_ssd.evaluation.runs import Run, digest, weights
 from gs_ssd.evaluation.settings import composed
@@ -202,3 +205,20 @@ def test_what_tells_a_priors_weights_from_others():
     assert weights({"name": "sd21", "path": None, "revision": None}) == pinned
     assert weights({"name": "sd21", "revision": "abc"}) == f"{ALIASES['sd21'].path}@abc"
     assert weights({"name": "someone/model"}) == "someone/model@None"
+
+
+def test_a_signal_that_another_thread_takes_waits_until_the_worker_is_started():
+    heard, over = [], threading.Event()
+    other = threading.Thread(target=over.wait)
+    other.start()
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with unheard():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)  # the other thread wakes up for it
+            assert not heard
+        assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        over.set()
+        other.join()

@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 
 from gs_ssd.errors import UserError
 from gs_ssd.evaluation.execute import RESUMES, attempt
@@ -85,13 +85,22 @@ def unheard() -> Iterator[None]:
     """Start workers that no signal reaches before `Worker.start`; here it is heard at the end of the block.
 
     A terminal's Ctrl-C goes to all of its processes, also to one that still imports what it will run; and an exception
-    amid the start of a process would leave one that nobody knows of.
+    amid the start of a process would leave one that nobody knows of, or that misses what it was to be told. The mask
+    is for the workers, which inherit it. Here another thread may take the signal, so the main one must note it.
     """
-    if not MASKABLE:
+    if not MASKABLE or current_thread() is not main_thread():
         yield
         return
+    noted: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, frame: noted.append(number)) for number in SIGNALS
+    }
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in noted:
+            signal.raise_signal(number)

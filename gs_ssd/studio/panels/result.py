@@ -19,7 +19,8 @@ class ResultPanel(Panel):
         self._blend = gui.add_slider(
             "Strength", 0.0, STRONGEST, 0.05, 1.0, disabled=True, hint="of the last edit: 0 is its source"
         )
-        self._blend.on_update(call(lambda event: workspace.set_strength(float(self._blend.value))))
+        self._strength = 1.0  # as the page was last told, or has told
+        self._blend.on_update(call(self._keep))
         self._format = gui.add_dropdown("Format", tuple(FORMATS), initial_value=".ply")
         self._format.on_update(call(lambda event: self._describe()))
         self._what = gui.add_html("")
@@ -44,9 +45,15 @@ class ResultPanel(Panel):
         forget(self._saved)
         self.workspace.replay(path)
 
+    def _keep(self, event: object) -> None:
+        self._strength = float(self._blend.value)
+        self.workspace.set_strength(self._strength)
+
     def refresh(self, status: Status) -> None:
         put(self._blend, disabled=status.running or status.position == 0)
-        if abs(self._blend.value - status.strength) > 1e-6 and not self._blend.disabled:
+        if abs(self._strength - status.strength) > 1e-6 and not self._blend.disabled:
+            # Only what changed elsewhere: a value that the person has just set may not have been taken in yet.
+            self._strength = status.strength
             put(self._blend, value=status.strength)
         put(self._edits, content=listing(status))
 
