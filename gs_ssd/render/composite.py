@@ -13,7 +13,8 @@ B_i = Σ_{j>i} α_j T_j q_j + T_end (c_background · ∂L/∂C - ∂L/∂A),
 Every (Gaussian, tile) pair has sums of its own. A team writes them down and adds them per Gaussian afterwards, in the
 order of the tiles; a single thread, which goes through the tiles in that order, adds them where they arise. So there
 are no atomics, and the number of threads changes no bit.
-Inside a tile, per-pixel state is stored block by block: 16 blocks of 16 lanes.
+Inside a tile, per-pixel state is stored block by block: 16 blocks of 16 lanes. The pictures are made so, too: a block's
+state stays in registers. The adjoint goes entry by entry, so that an entry's sums do.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from gs_ssd.render.simd import (
     exp2,
     fma,
     inlined,
+    item,
     lane_bits,
     lane_columns,
     lane_rows,
@@ -44,6 +46,7 @@ from gs_ssd.render.simd import (
     select,
     splat,
     store,
+    store_bits,
     store_columns,
     store_quads,
 )
@@ -60,12 +63,10 @@ from gs_ssd.render.tiles import (
     LOG2_OPACITY,
     RECORD,
     ROW,
-    SLOT,
     SLOT_ENTRY,
     SLOT_FIELDS,
     SLOT_TILE,
     TILE,
-    WANTED,
     X,
     Y,
     build,
@@ -75,6 +76,7 @@ LOG2_ALPHA_MIN = -math.log2(255)
 ALPHA_MAX = 0.999
 TRANSMITTANCE_MIN = 1e-4
 _PIXELS = TILE * TILE
+_WORD = 64  # bits
 _AHEAD = 12  # how many Gaussians ahead to prefetch
 _NEVER = 3e38
 
@@ -89,9 +91,9 @@ def forward(
     Args:
         like: an array of the type of all floats.
         shape: height, width, D. given: where records, depths and background begin.
-        slots ... ends: the state that `backward` needs: the lists of `tiles.build`, and by tile the transmittance left
-            at its pixels, the place in its list of the Gaussian that stopped a pixel, and [first, last) of the entries
-            that a backward pass has to visit.
+        slots ... ends: the state that `backward` needs: the lists of `tiles.build`, but of an entry's blocks only
+            those that show it, and by tile the transmittance left at its pixels, the place in its list of the Gaussian
+            that stopped a pixel, and [first, last) of the entries that a backward pass has to visit.
         images: where the pictures [H, W, D] and [H, W, 1] begin.
     """
     N, tiles_x = len(ids) - 1, -(-shape[1] // TILE)
@@ -99,8 +101,9 @@ def forward(
     background = array_at(like, given[2], shape[2])
     color, alpha = _images(like, shape, images)
     build(team, tiles_x, records, ids, visible, candidates, depths, targets, slots, spans, firsts, entries)
-    parallel(team, _forward_tiles, len(firsts) - 1, max(tiles_x // 4, 1), (tiles_x, records, slots, firsts,
-             entries, background, transmittance, stops, ends, color, alpha))  # fmt: skip
+    bits = np.empty(LANES * (firsts[-1] // _WORD + len(firsts)), np.int64)
+    parallel(team, _forward_tiles, len(firsts) - 1, max(tiles_x // 4, 1), (tiles_x, records, firsts, entries,
+             bits, background, transmittance, stops, ends, color, alpha))  # fmt: skip
 
 
 @inlined
@@ -125,13 +128,13 @@ def backward(
     background = array_at(like, given[2], shape[2])
     grad_color, grad_alpha = _images(like, shape, images)
     grad_rows, grad_means2d = array_at(like, wanted[0], RECORD * (N + 1)), array_at(like, wanted[1], 2 * N)
-    sums = aligned((firsts[-1] + 1) * LANES if team else 0, records)
+    sums = aligned(firsts[-1] * LANES if team else 0, records)
     if not team:
         _clear_rows(ids, visible, targets, grad_rows)
     parallel(team, _backward_tiles, len(firsts) - 1, max(tiles_x // 4, 1), (tiles_x, records, firsts, entries,
-             background, transmittance, stops, ends, grad_color, grad_alpha, sums, grad_rows))  # fmt: skip
+             background, transmittance, stops, ends, grad_color, grad_alpha, sums, grad_rows, not team))  # fmt: skip
     parallel(team, _gather, N, GRAIN, (ids, visible, conics, targets, slots, spans, ends, sums,
-             grad_rows, grad_means2d))  # fmt: skip
+             grad_rows, grad_means2d, not team))  # fmt: skip
 
 
 @entry_point
@@ -143,12 +146,12 @@ def mark(team, ids, firsts, entries, stops, ends, shown):
     """
     for tile in range(len(firsts) - 1):
         for entry in range(firsts[tile], ends[2 * tile + 1]):
-            if entries[entry * ENTRY + BLOCKS] & (WANTED - 1):
-                shown[ids[entries[entry * ENTRY + ROW]]] = True
+            if entries[entry * ENTRY + BLOCKS]:
+                shown[ids[_row(entries, entry)]] = True
         for at in range(tile * _PIXELS, (tile + 1) * _PIXELS):
             if 0 <= stops[at] < _NEVER:
                 entry = firsts[tile] + np.int64(stops[at])
-                shown[ids[entries[entry * ENTRY + ROW]]] = True
+                shown[ids[_row(entries, entry)]] = True
 
 
 @inlined
@@ -161,26 +164,18 @@ def _clear_rows(ids, visible, targets, grad_rows):
 
 
 @inlined
-def _center(records, record, origin):
-    """The centre (x, y) relative to the tile's corner, and (l11 x + l12 y, l22 y)."""
-    x, y = records[record + X] - origin[0], records[record + Y] - origin[1]
-    return x, y, records[record + L11] * x + records[record + L12] * y, records[record + L22] * y
+def _row(entries, entry):
+    """The row of an entry, whether it wants a gradient or not."""
+    row = np.int64(item(entries, ENTRY * entry + ROW))
+    return row ^ (row >> 63)
 
 
 @inlined
-def _log2_alpha(records, record, x, y, center):
-    """log2 α before the clamp, at pixels (x, y). One formula for both passes: they must agree to the last bit."""
-    u = fma(x, records[record + L11], fma(y, records[record + L12], -center[2]))
-    v = fma(y, records[record + L22], -center[3])
-    return fma(-u, u, fma(-v, v, records[record + LOG2_OPACITY]))
-
-
-@inlined
-def _fill_pixel_centers(x, y):
-    """x and y of the pixels of a tile, relative to its corner, block by block."""
-    for block in range(LANES):
-        store(x, block * LANES, lane_columns(x) + (block % 4 * BLOCK + 0.5))
-        store(y, block * LANES, lane_rows(x) + (block // 4 * BLOCK + 0.5))
+def _log2_alpha(records, record, dx, dy):
+    """log2 α before the clamp, at pixels (dx, dy) from the centre: one formula, to the last bit, for both passes."""
+    u = fma(dx, item(records, record + L11), dy * item(records, record + L12))
+    v = dy * item(records, record + L22)
+    return fma(-u, u, fma(-v, v, item(records, record + LOG2_OPACITY)))
 
 
 @inlined
@@ -191,7 +186,7 @@ def _copy(source, first, target, at):
 
 
 @inlined
-def _row(y):
+def _line(y):
     """Where the pixels of a tile's row y begin in memory: four at a time, 16 apart."""
     return y // BLOCK * BLOCK * LANES + y % BLOCK * BLOCK
 
@@ -204,7 +199,7 @@ def _show(x0, y0, T, planes, background, color, alpha):
     if channels == 3 and rows == TILE and columns == TILE:
         flat_color, flat_alpha = color.reshape(-1), alpha.reshape(-1)
         for y in range(TILE):
-            at, pixel = _row(y), (y0 + y) * width + x0
+            at, pixel = _line(y), (y0 + y) * width + x0
             left = load_quads(T, at)
             red = load_quads(planes[0], at) + left * background[0]
             green = load_quads(planes[1], at) + left * background[1]
@@ -214,7 +209,7 @@ def _show(x0, y0, T, planes, background, color, alpha):
         return
     for y in range(rows):
         for x in range(columns):
-            at = _row(y) + x // BLOCK * LANES + x % BLOCK
+            at = _line(y) + x // BLOCK * LANES + x % BLOCK
             for k in range(channels):
                 color[y0 + y, x0 + x, k] = planes[k][at] + T[at] * background[k]
             alpha[y0 + y, x0 + x, 0] = 1 - T[at]
@@ -228,7 +223,7 @@ def _take(x0, y0, T, v, background, grad_color, grad_alpha, suffix):
     if channels == 3 and rows == TILE and columns == TILE:
         flat_color, flat_alpha = grad_color.reshape(-1), grad_alpha.reshape(-1)
         for y in range(TILE):
-            at, pixel = _row(y), (y0 + y) * width + x0
+            at, pixel = _line(y), (y0 + y) * width + x0
             red, green, blue = load3(flat_color, 3 * pixel)
             behind = red * background[0] - load(flat_alpha, pixel)
             behind = behind + green * background[1] + blue * background[2]
@@ -242,7 +237,7 @@ def _take(x0, y0, T, v, background, grad_color, grad_alpha, suffix):
     suffix[:] = 0
     for y in range(rows):
         for x in range(columns):
-            at = _row(y) + x // BLOCK * LANES + x % BLOCK
+            at = _line(y) + x // BLOCK * LANES + x % BLOCK
             behind = -grad_alpha[y0 + y, x0 + x, 0]
             for k in range(channels):
                 v[k][at] = grad_color[y0 + y, x0 + x, k]
@@ -250,100 +245,103 @@ def _take(x0, y0, T, v, background, grad_color, grad_alpha, suffix):
             suffix[at] = T[at] * behind
 
 
+@inlined
+def _list_blocks(first, last, entries, bits, word):
+    """Write which of a tile's entries a block has, and forget which blocks an entry has.
+
+    Bit k of the word `word` + 16 w + b says whether block b has the entry `first` + 64 w + k.
+    """
+    for w in range((last - first + _WORD - 1) // _WORD):
+        for part in range(0, _WORD, LANES):
+            entry = min(first + _WORD * w + part, last)
+            store_bits(bits, word + LANES * w, part, entries, ENTRY * entry, min(last - entry, LANES))
+    for entry in range(first, last):
+        entries[ENTRY * entry + BLOCKS] = 0
+
+
+@inlined
+def _visited(first, last, entries):
+    """[begin, end) of a tile's entries that a backward pass has to visit: drawn, and with a gradient or behind such."""
+    end = last
+    while end > first and entries[ENTRY * (end - 1) + BLOCKS] == 0:
+        end -= 1
+    begin = first
+    while begin < end and (entries[ENTRY * begin + BLOCKS] == 0 or entries[ENTRY * begin + ROW] < 0):
+        begin += 1
+    return begin, end
+
+
+@inlined
+def _pixels(like, x0, y0, block):
+    """The centres of a block's pixels."""
+    return (
+        lane_columns(like) + (x0 + block % 4 * BLOCK + 0.5),
+        lane_rows(like) + (y0 + block // 4 * BLOCK + 0.5),
+    )
+
+
 @task
 def _forward_tiles(
-    start, stop, tiles_x, records, slots, firsts, entries, background, transmittance, stops, ends, color, alpha
+    start, stop, tiles_x, records, firsts, entries, bits, background, transmittance, stops, ends, color, alpha
 ):  # fmt: skip
     height, width, channels = color.shape
     fourth = channels == CHANNELS
     zero, never = splat(records, 0.0), splat(records, _NEVER)
-    px, py = room(records, _PIXELS), room(records, _PIXELS)
-    _fill_pixel_centers(px, py)
-    origin = room(records, 2)
     T = room(records, _PIXELS)
-    stop_at = room(records, _PIXELS)
-    c0, c1 = room(records, _PIXELS), room(records, _PIXELS)
-    c2, c3 = room(records, _PIXELS), room(records, _PIXELS)
+    planes = room(records, _PIXELS), room(records, _PIXELS), room(records, _PIXELS), room(records, _PIXELS)
     for tile in range(start, stop):
-        first, last = firsts[tile], firsts[tile + 1]
         x0, y0 = tile % tiles_x * TILE, tile // tiles_x * TILE
-        origin[0], origin[1] = x0, y0
-        alive = 0
+        first, last = firsts[tile], firsts[tile + 1]
+        word = LANES * (first // _WORD + tile)
+        _list_blocks(first, last, entries, bits, word)
         for block in range(LANES):
+            x, y = _pixels(records, x0, y0, block)
+            limit = select((x < width) & (y < height), never, -1.0)
+            left = splat(records, 1.0)
+            c0 = c1 = c2 = c3 = zero
+            for w in range((last - first + _WORD - 1) // _WORD):
+                touched = item(bits, word + LANES * w + block)
+                while touched and lane_bits(limit >= never):
+                    place = _WORD * w + lowest_bit(touched)
+                    touched &= touched - 1
+                    record = _row(entries, first + place) * RECORD
+                    dx, dy = x - item(records, record + X), y - item(records, record + Y)
+                    log2_alpha = _log2_alpha(records, record, dx, dy)
+                    a = minimum(exp2(log2_alpha), ALPHA_MAX)
+                    hit = (log2_alpha >= LOG2_ALPHA_MIN) & (limit >= never)
+                    after = fma(-left, a, left)
+                    visible = hit & (after > TRANSMITTANCE_MIN)
+                    limit = select(hit & ~visible, splat(records, place), limit)
+                    weight = select(visible, left * a, zero)
+                    left = select(visible, after, left)
+                    c0 = fma(weight, item(records, record + COLOR), c0)
+                    c1 = fma(weight, item(records, record + COLOR + 1), c1)
+                    c2 = fma(weight, item(records, record + COLOR + 2), c2)
+                    if fourth:
+                        c3 = fma(weight, item(records, record + COLOR + 3), c3)
+                    entries[ENTRY * (first + place) + BLOCKS] |= np.int32(lane_bits(visible) != 0) << block
             at = block * LANES
-            inside = (load(px, at) < width - x0) & (load(py, at) < height - y0)
-            store(T, at, 1.0)
-            store(stop_at, at, select(inside, never, -1.0))
-            store(c0, at, 0.0)
-            store(c1, at, 0.0)
-            store(c2, at, 0.0)
-            store(c3, at, 0.0)
-            if lane_bits(inside):
-                alive |= 1 << block
-
-        entry, begin, end = first, np.int64(-1), first
-        while entry < last and alive:
-            record = entries[entry * ENTRY + ROW] * RECORD
-            prefetch(records, entries[min(entry + _AHEAD, last - 1) * ENTRY + ROW] * RECORD)
-            center = _center(records, record, origin)
-            position = splat(records, entry - first)
-            blocks = entries[entry * ENTRY + BLOCKS]
-            touched = blocks & alive
-            contributed = 0
-            while touched:
-                block = lowest_bit(touched)
-                touched &= touched - 1
-                at = block * LANES
-                log2_alpha = _log2_alpha(records, record, load(px, at), load(py, at), center)
-                a = minimum(exp2(log2_alpha), ALPHA_MAX)
-                hit = (log2_alpha >= LOG2_ALPHA_MIN) & (position < load(stop_at, at))
-                before = load(T, at)
-                visible = hit & (fma(-before, a, before) > TRANSMITTANCE_MIN)
-                stopped = hit & ~visible
-                a = select(visible, a, zero)
-                weight = before * a
-                store(
-                    T, at, fma(-before, a, before)
-                )  # of all lanes: what was stored under a mask is slow to load
-                store(c0, at, fma(weight, records[record + COLOR], load(c0, at)))
-                store(c1, at, fma(weight, records[record + COLOR + 1], load(c1, at)))
-                store(c2, at, fma(weight, records[record + COLOR + 2], load(c2, at)))
-                if fourth:
-                    store(c3, at, fma(weight, records[record + COLOR + 3], load(c3, at)))
-                contributed |= (lane_bits(visible) != 0) << block
-                if lane_bits(stopped):
-                    limit = select(stopped, position, load(stop_at, at))
-                    store(stop_at, at, limit)
-                    if not lane_bits(limit >= never):
-                        alive &= ~(1 << block)
-            entries[entry * ENTRY + BLOCKS] = contributed | (blocks & WANTED)
-            if contributed == 0:
-                slots[SLOT_FIELDS * entries[entry * ENTRY + SLOT] + SLOT_ENTRY] = -1
-            else:
-                end = entry + 1
-                if blocks & WANTED and begin < 0:
-                    begin = entry
-            entry += 1
-        ends[2 * tile], ends[2 * tile + 1] = begin if begin >= 0 else end, end
-        _copy(T, 0, transmittance, tile * _PIXELS)
-        _copy(stop_at, 0, stops, tile * _PIXELS)
-
-        _show(x0, y0, T, (c0, c1, c2, c3), background, color, alpha)
+            store(T, at, left)
+            store(planes[0], at, c0)
+            store(planes[1], at, c1)
+            store(planes[2], at, c2)
+            store(planes[3], at, c3)
+            store(transmittance, tile * _PIXELS + at, left)
+            store(stops, tile * _PIXELS + at, limit)
+        ends[2 * tile], ends[2 * tile + 1] = _visited(first, last, entries)
+        _show(x0, y0, T, planes, background, color, alpha)
 
 
 @task
 def _backward_tiles(
     start, stop, tiles_x, records, firsts, entries, background, transmittance, stops, ends, grad_color, grad_alpha,
-    sums, grad_rows,
+    sums, grad_rows, alone,
 ):  # fmt: skip
-    """The sums of some tiles' entries: into `sums`, one behind the other, or where that is empty added to the rows'."""
-    alone = len(sums) == 0
+    """The sums of some tiles' entries: into `sums`, one behind the other, or if `alone` added to the rows'."""
     channels = grad_color.shape[2]
     fourth = channels == CHANNELS
     zero = splat(records, 0.0)
     px, py = room(records, _PIXELS), room(records, _PIXELS)
-    _fill_pixel_centers(px, py)
-    origin = room(records, 2)
     T = room(records, _PIXELS)
     suffix = room(records, _PIXELS)
     v0, v1 = room(records, _PIXELS), room(records, _PIXELS)
@@ -353,31 +351,35 @@ def _backward_tiles(
         if begin == end:
             continue
         x0, y0 = tile % tiles_x * TILE, tile // tiles_x * TILE
-        origin[0], origin[1] = x0, y0
+        for block in range(LANES):
+            x, y = _pixels(records, x0, y0, block)
+            store(px, block * LANES, x)
+            store(py, block * LANES, y)
         stop_at = stops[tile * _PIXELS : (tile + 1) * _PIXELS]
         _copy(transmittance, tile * _PIXELS, T, 0)
         _take(x0, y0, T, (v0, v1, v2, v3), background, grad_color, grad_alpha, suffix)
 
         for entry in range(end - 1, begin - 1, -1):
-            touched = np.int64(entries[entry * ENTRY + BLOCKS])
-            wanted = touched & WANTED
-            touched &= WANTED - 1
+            touched = np.int64(item(entries, entry * ENTRY + BLOCKS))
             if touched == 0:
+                if not alone:
+                    store(sums, entry * LANES, 0.0)
                 continue
-            record = entries[entry * ENTRY + ROW] * RECORD
-            ahead = entries[max(entry - _AHEAD, begin) * ENTRY + ROW] * RECORD
+            wanted = item(entries, entry * ENTRY + ROW) >= 0
+            record = _row(entries, entry) * RECORD
+            ahead = _row(entries, max(entry - _AHEAD, begin)) * RECORD
             prefetch(records, ahead)
             if alone:
                 prefetch(grad_rows, ahead)
             position = splat(records, entry - firsts[tile])
-            center = _center(records, record, origin)
+            center_x, center_y = item(records, record + X), item(records, record + Y)
             s = sx = sy = sxx = sxy = syy = g0 = g1 = g2 = g3 = zero
             while touched:
                 block = lowest_bit(touched)
                 touched &= touched - 1
                 at = block * LANES
-                x, y = load(px, at), load(py, at)
-                log2_alpha = _log2_alpha(records, record, x, y, center)
+                dx, dy = load(px, at) - center_x, load(py, at) - center_y
+                log2_alpha = _log2_alpha(records, record, dx, dy)
                 raw = exp2(log2_alpha)
                 hit = (log2_alpha >= LOG2_ALPHA_MIN) & (position < load(stop_at, at))
                 a = select(hit, minimum(raw, ALPHA_MAX), zero)
@@ -385,11 +387,11 @@ def _backward_tiles(
                 before = load(T, at) * inverse
                 weight = a * before
                 behind = load(suffix, at)
-                q = load(v0, at) * records[record + COLOR]
-                q = fma(load(v1, at), records[record + COLOR + 1], q)
-                q = fma(load(v2, at), records[record + COLOR + 2], q)
+                q = load(v0, at) * item(records, record + COLOR)
+                q = fma(load(v1, at), item(records, record + COLOR + 1), q)
+                q = fma(load(v2, at), item(records, record + COLOR + 2), q)
                 if fourth:
-                    q = fma(load(v3, at), records[record + COLOR + 3], q)
+                    q = fma(load(v3, at), item(records, record + COLOR + 3), q)
                 store(T, at, before)
                 store(suffix, at, fma(weight, q, behind))
                 if not wanted:
@@ -401,7 +403,6 @@ def _backward_tiles(
                     g3 = fma(weight, load(v3, at), g3)
                 grad_sigma = a * fma(behind, inverse, -(before * q))
                 grad_sigma = select(raw <= ALPHA_MAX, grad_sigma, zero)
-                dx, dy = x - center[0], y - center[1]
                 gx, gy = grad_sigma * dx, grad_sigma * dy
                 s, sx, sy = s + grad_sigma, sx + gx, sy + gy
                 sxx, sxy, syy = fma(gx, dx, sxx), fma(gx, dy, sxy), fma(gy, dy, syy)
@@ -414,15 +415,17 @@ def _backward_tiles(
 
 
 @task
-def _gather(start, stop, ids, visible, conics, targets, slots, spans, ends, sums, grad_rows, grad_means2d):
-    """Add up the slots of one chunk's rows, if `sums` has any, and write the gradients with respect to means2d."""
+def _gather(
+    start, stop, ids, visible, conics, targets, slots, spans, ends, sums, grad_rows, grad_means2d, alone
+):
+    """Add up the slots of one chunk's rows, if not `alone`, and write the gradients with respect to means2d."""
     grad_means2d[2 * start : 2 * stop] = 0
     last = start + visible[start // GRAIN]
     for row in range(start, last):
         g = ids[row]
         if len(targets) and targets[g] < 0:
             continue
-        if len(sums):
+        if not alone:
             ahead = min(row + _AHEAD, last - 1)
             # a tile's sums are together: a cache miss per Gaussian
             if spans[2 * ahead] < spans[2 * ahead + 1]:
@@ -430,7 +433,7 @@ def _gather(start, stop, ids, visible, conics, targets, slots, spans, ends, sums
             total = splat(sums, 0.0)
             for slot in range(spans[2 * row], spans[2 * row + 1]):
                 tile, entry = slots[SLOT_FIELDS * slot + SLOT_TILE], slots[SLOT_FIELDS * slot + SLOT_ENTRY]
-                if 0 <= entry < ends[2 * tile + 1]:
+                if ends[2 * tile] <= entry < ends[2 * tile + 1]:
                     total += load(sums, entry * LANES)
             store(grad_rows, row * RECORD, total)
         sx, sy = grad_rows[row * RECORD + 1], grad_rows[row * RECORD + 2]

@@ -22,7 +22,6 @@ import numpy as np
 
 from gs_ssd.render.compilation import kernel, task
 from gs_ssd.render.simd import (
-    LANES,
     ceil,
     floor,
     inlined,
@@ -50,13 +49,11 @@ CHANNELS = 4  # a compositing pass carries colour and depth; missing channels ar
 X, Y, L11, L12, L22, LOG2_OPACITY, COLOR = range(7)
 SUPPORT, HALF_HEIGHT, WIDEST, INVERSE_L11, BOX_X, BOX_Y = range(COLOR + CHANNELS, COLOR + CHANNELS + 6)
 RECORD = 16
-# An entry is (row, slot, blocks): bit b of blocks says that the Gaussian reaches block b of the tile, and bit 16 that
-# it wants a gradient.
-ROW, SLOT, BLOCKS = range(3)
-ENTRY = 3
-WANTED = 1 << LANES
-# A slot is (tile, blocks); once it is dealt, (tile, entry), where the entry is -1 if nothing of it was drawn,
-# or lies at or behind its tile's last (`ends` of `composite`).
+# An entry is (row, blocks): the row is ~row where no gradient is wanted, and bit b of blocks says that the Gaussian
+# reaches block b of the tile.
+ROW, BLOCKS = range(2)
+ENTRY = 2
+# A slot is (tile, blocks); once it is dealt, (tile, entry).
 SLOT_TILE, SLOT_ENTRY = range(2)
 SLOT_FIELDS = 2
 _BOX_BITS = 12
@@ -112,7 +109,7 @@ def build(team, tiles_x, records, ids, visible, candidates, depths, targets, slo
         records, ids, visible, candidates: from `projection.project`; candidates is where a chunk's slots begin.
         targets: [N] int32, where a Gaussian's gradient goes, -1: it wants none; or empty for all.
         slots [2 * pairs], spans [2 * rows]: a row's slots are [spans[2 row], spans[2 row + 1]).
-        firsts [tiles + 1], entries [3 * pairs].
+        firsts [tiles + 1], entries [2 * pairs].
     """
     chunks = len(visible)
     groups = _GROUPS if team else 1
@@ -260,12 +257,11 @@ def _deal(start, stop, groups, order, ids, targets, slots, spans, cursors, entri
             prefetch(spans, 2 * order[min(rank + 2 * _AHEAD, last)])
             prefetch(slots, SLOT_FIELDS * spans[2 * order[min(rank + _AHEAD, last)]])
             row = order[rank]
-            wanted = 0 if len(targets) and targets[ids[row]] < 0 else WANTED
+            name = ~row if len(targets) and targets[ids[row]] < 0 else row
             for slot in range(spans[2 * row], spans[2 * row + 1]):
                 tile, blocks = slots[SLOT_FIELDS * slot], slots[SLOT_FIELDS * slot + 1]
                 entry = cursors[group, tile]
                 cursors[group, tile] += 1
                 slots[SLOT_FIELDS * slot + SLOT_ENTRY] = entry
-                entries[entry * ENTRY + ROW] = row
-                entries[entry * ENTRY + SLOT] = slot
-                entries[entry * ENTRY + BLOCKS] = blocks | wanted
+                entries[entry * ENTRY + ROW] = name
+                entries[entry * ENTRY + BLOCKS] = blocks
