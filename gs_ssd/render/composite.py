@@ -42,6 +42,7 @@ from gs_ssd.render.simd import (
     lowest_bit,
     minimum,
     prefetch,
+    put,
     room,
     select,
     splat,
@@ -76,7 +77,7 @@ LOG2_ALPHA_MIN = -math.log2(255)
 ALPHA_MAX = 0.999
 TRANSMITTANCE_MIN = 1e-4
 _PIXELS = TILE * TILE
-_WORD = 64  # bits
+WORD = 64  # bits
 _AHEAD = 12  # how many Gaussians ahead to prefetch
 _NEVER = 3e38
 
@@ -101,9 +102,8 @@ def forward(
     background = array_at(like, given[2], shape[2])
     color, alpha = _images(like, shape, images)
     build(team, tiles_x, records, ids, visible, candidates, depths, targets, slots, spans, firsts, entries)
-    bits = np.empty(LANES * (firsts[-1] // _WORD + len(firsts)), np.int64)
     parallel(team, _forward_tiles, len(firsts) - 1, max(tiles_x // 4, 1), (tiles_x, records, firsts, entries,
-             bits, background, transmittance, stops, ends, color, alpha))  # fmt: skip
+             background, transmittance, stops, ends, color, alpha))  # fmt: skip
 
 
 @inlined
@@ -246,17 +246,14 @@ def _take(x0, y0, T, v, background, grad_color, grad_alpha, suffix):
 
 
 @inlined
-def _list_blocks(first, last, entries, bits, word):
-    """Write which of a tile's entries a block has, and forget which blocks an entry has.
-
-    Bit k of the word `word` + 16 w + b says whether block b has the entry `first` + 64 w + k.
-    """
-    for w in range((last - first + _WORD - 1) // _WORD):
-        for part in range(0, _WORD, LANES):
-            entry = min(first + _WORD * w + part, last)
-            store_bits(bits, word + LANES * w, part, entries, ENTRY * entry, min(last - entry, LANES))
-    for entry in range(first, last):
-        entries[ENTRY * entry + BLOCKS] = 0
+def _list_blocks(records, entries, entry, stop, bits):
+    """Write which of (at most 64) entries a block has, bit by bit, and forget which blocks these entries have."""
+    store_bits(bits, entries, ENTRY * entry)
+    for k in range(entry, stop):
+        put(entries, ENTRY * k + BLOCKS, 0)
+    beyond = stop - entry - WORD  # the last are followed by something else
+    for block in range(LANES if beyond else 0):
+        bits[block] &= (1 << WORD + beyond) - 1
 
 
 @inlined
@@ -282,36 +279,59 @@ def _pixels(like, x0, y0, block):
 
 @task
 def _forward_tiles(
-    start, stop, tiles_x, records, firsts, entries, bits, background, transmittance, stops, ends, color, alpha
+    start, stop, tiles_x, records, firsts, entries, background, transmittance, stops, ends, color, alpha
 ):  # fmt: skip
     height, width, channels = color.shape
     fourth = channels == CHANNELS
     zero, never = splat(records, 0.0), splat(records, _NEVER)
-    T = room(records, _PIXELS)
+    T, limits, bits = room(records, _PIXELS), room(records, _PIXELS), room(firsts, LANES)
     planes = room(records, _PIXELS), room(records, _PIXELS), room(records, _PIXELS), room(records, _PIXELS)
     for tile in range(start, stop):
         x0, y0 = tile % tiles_x * TILE, tile // tiles_x * TILE
         first, last = firsts[tile], firsts[tile + 1]
-        word = LANES * (first // _WORD + tile)
-        _list_blocks(first, last, entries, bits, word)
+        alive = 0
         for block in range(LANES):
+            at = block * LANES
             x, y = _pixels(records, x0, y0, block)
-            limit = select((x < width) & (y < height), never, -1.0)
-            left = splat(records, 1.0)
-            c0 = c1 = c2 = c3 = zero
-            for w in range((last - first + _WORD - 1) // _WORD):
-                touched = item(bits, word + LANES * w + block)
-                while touched and lane_bits(limit >= never):
-                    place = _WORD * w + lowest_bit(touched)
+            inside = (x < width) & (y < height)
+            alive |= np.int64(lane_bits(inside) != 0) << block
+            store(T, at, 1.0)
+            store(limits, at, select(inside, never, -1.0))
+            store(planes[0], at, 0.0)
+            store(planes[1], at, 0.0)
+            store(planes[2], at, 0.0)
+            store(planes[3], at, 0.0)
+        begin = first
+        while begin < last and alive:
+            end = min(begin + WORD, last)
+            for entry in range(end, min(end + WORD, last)):
+                prefetch(records, _row(entries, entry) * RECORD)
+            _list_blocks(records, entries, begin, end, bits)
+            open_ = alive
+            while open_:
+                block = lowest_bit(open_)
+                open_ &= open_ - 1
+                touched = item(bits, block)
+                at = block * LANES
+                x, y = _pixels(records, x0, y0, block)
+                left, limit = load(T, at), load(limits, at)
+                c0, c1, c2, c3 = (
+                    load(planes[0], at),
+                    load(planes[1], at),
+                    load(planes[2], at),
+                    load(planes[3], at),
+                )
+                while touched:
+                    entry = begin + lowest_bit(touched)
                     touched &= touched - 1
-                    record = _row(entries, first + place) * RECORD
+                    record = _row(entries, entry) * RECORD
                     dx, dy = x - item(records, record + X), y - item(records, record + Y)
                     log2_alpha = _log2_alpha(records, record, dx, dy)
                     a = minimum(exp2(log2_alpha), ALPHA_MAX)
                     hit = (log2_alpha >= LOG2_ALPHA_MIN) & (limit >= never)
                     after = fma(-left, a, left)
                     visible = hit & (after > TRANSMITTANCE_MIN)
-                    limit = select(hit & ~visible, splat(records, place), limit)
+                    limit = select(hit & ~visible, splat(records, entry - first), limit)
                     weight = select(visible, left * a, zero)
                     left = select(visible, after, left)
                     c0 = fma(weight, item(records, record + COLOR), c0)
@@ -319,16 +339,21 @@ def _forward_tiles(
                     c2 = fma(weight, item(records, record + COLOR + 2), c2)
                     if fourth:
                         c3 = fma(weight, item(records, record + COLOR + 3), c3)
-                    entries[ENTRY * (first + place) + BLOCKS] |= np.int32(lane_bits(visible) != 0) << block
-            at = block * LANES
-            store(T, at, left)
-            store(planes[0], at, c0)
-            store(planes[1], at, c1)
-            store(planes[2], at, c2)
-            store(planes[3], at, c3)
-            store(transmittance, tile * _PIXELS + at, left)
-            store(stops, tile * _PIXELS + at, limit)
-        ends[2 * tile], ends[2 * tile + 1] = _visited(first, last, entries)
+                    blocks = (
+                        item(entries, ENTRY * entry + BLOCKS) | np.int64(lane_bits(visible) != 0) << block
+                    )
+                    put(entries, ENTRY * entry + BLOCKS, blocks)
+                alive ^= np.int64(lane_bits(limit >= never) == 0) << block
+                store(T, at, left)
+                store(limits, at, limit)
+                store(planes[0], at, c0)
+                store(planes[1], at, c1)
+                store(planes[2], at, c2)
+                store(planes[3], at, c3)
+            begin = end
+        ends[2 * tile], ends[2 * tile + 1] = _visited(first, begin, entries)
+        _copy(T, 0, transmittance, tile * _PIXELS)
+        _copy(limits, 0, stops, tile * _PIXELS)
         _show(x0, y0, T, planes, background, color, alpha)
 
 
@@ -436,7 +461,7 @@ def _gather(
                 if ends[2 * tile] <= entry < ends[2 * tile + 1]:
                     total += load(sums, entry * LANES)
             store(grad_rows, row * RECORD, total)
-        sx, sy = grad_rows[row * RECORD + 1], grad_rows[row * RECORD + 2]
-        a, b, c = conics[3 * g], conics[3 * g + 1], conics[3 * g + 2]
-        grad_means2d[2 * g] = -(a * sx + b * sy)
-        grad_means2d[2 * g + 1] = -(b * sx + c * sy)
+        sx, sy = item(grad_rows, row * RECORD + 1), item(grad_rows, row * RECORD + 2)
+        a, b, c = item(conics, 3 * g), item(conics, 3 * g + 1), item(conics, 3 * g + 2)
+        put(grad_means2d, 2 * g, -(a * sx + b * sy))
+        put(grad_means2d, 2 * g + 1, -(b * sx + c * sy))

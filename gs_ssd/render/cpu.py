@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable as _once_differentiable
 
 from gs_ssd.errors import UserError
-from gs_ssd.render import composite, projection, simd, tiles
+from gs_ssd.render import composite, projection, tiles
 from gs_ssd.render.threads import GRAIN, run
 
 # glibc hands freed memory back once twice the largest block freed so far lies idle, and clears it page by page when it
@@ -190,7 +190,7 @@ def _state(camera: _Camera, like: Tensor, width: int, height: int):
         np.empty(tiles.SLOT_FIELDS * camera.pairs, np.int32),
         np.empty(2 * len(camera.ids), np.int32),
         np.empty(count + 1, np.int64),
-        np.empty(tiles.ENTRY * (camera.pairs + simd.LANES), np.int32),  # the kernels read 16 at a time
+        np.empty(tiles.ENTRY * (camera.pairs + composite.WORD), np.int32),  # 64 are read at a time
         np.empty(count * tiles.TILE**2, dtype),
         np.empty(count * tiles.TILE**2, dtype),
         np.empty(2 * count, np.int64),

@@ -42,6 +42,7 @@ from gs_ssd.render.simd import (
     fma,
     gather,
     inlined,
+    item,
     lane_bits,
     load,
     load2,
@@ -50,6 +51,7 @@ from gs_ssd.render.simd import (
     log2,
     maximum,
     minimum,
+    put,
     room,
     scatter,
     select,
@@ -405,13 +407,15 @@ def _rows_with_gradient(start, stop, ids, targets, grad_rows, grad_means2d, ever
         moments = load(grad_rows, RECORD * row)
         some = lane_bits(~((moments <= 0.0) & (moments >= 0.0))) != 0
         if some or everything or grad_means2d[2 * g] != 0 or grad_means2d[2 * g + 1] != 0:
-            chosen[count] = row
+            put(chosen, count, row)
             count += 1
+            if not len(targets) and 2 * count > stop - start:
+                break
     # Where it is most of them: 16 in a row cost less than 16 here and there.
     if not len(targets) and 2 * count > stop - start:
         count = stop - start
         for k in range(count):
-            chosen[k] = start + k
+            put(chosen, k, start + k)
     return count
 
 
@@ -443,17 +447,18 @@ def _project_adjoint(
     grad_means, grad_quats, grad_scales, grad_opacities, grad_base, grad_rest = grads
     width, height, _, _, eps2d = limits
     antialiased, degree, depth_channel = options
-    if not add:
+    chosen = room(visible, GRAIN)
+    everything = len(grad_depths) > 0 or len(grad_conics) > 0
+    count = _rows_with_gradient(start, start + visible[start // GRAIN], ids, targets, grad_rows, grad_means2d,
+                                everything, chosen)  # fmt: skip
+    if not add and count < stop - start:
         _clear(grad_means, 3, start, stop)
         _clear(grad_quats, 4, start, stop)
         _clear(grad_scales, 3, start, stop)
         _clear(grad_opacities, 1, start, stop)
         _clear(grad_base, strides[0], start, stop)
-        _clear(grad_rest, strides[1], start, stop)
-    chosen = room(visible, GRAIN)
-    everything = len(grad_depths) > 0 or len(grad_conics) > 0
-    count = _rows_with_gradient(start, start + visible[start // GRAIN], ids, targets, grad_rows, grad_means2d,
-                                everything, chosen)  # fmt: skip
+    if not add:
+        _clear(grad_rest, strides[1], start, stop)  # beyond the degree, too
     view = _view(camera[:4], camera[4:], width, height, means)
     rows_of_R, _, (fx, fy, _, _), bounds = view
     world = _transposed(rows_of_R)
@@ -463,9 +468,11 @@ def _project_adjoint(
     rows, lanes, into = room(visible, LANES), room(visible, LANES), room(visible, LANES)
     for i in range(0, count, LANES):
         for lane in range(LANES):
-            rows[lane] = chosen[min(i + lane, count - 1)]
-            lanes[lane] = ids[rows[lane]]
-            into[lane] = targets[lanes[lane]] if len(targets) else lanes[lane]
+            row = item(chosen, min(i + lane, count - 1))
+            g = item(ids, row)
+            put(rows, lane, row)
+            put(lanes, lane, g)
+            put(into, lane, item(targets, g) if len(targets) else g)
         together = not len(targets) and i + LANES <= count and lanes[LANES - 1] - lanes[0] == LANES - 1
         total = load_rows(grad_rows, rows)
         if together:

@@ -231,6 +231,18 @@ def item(typingctx, array, index):
 
 
 @intrinsic
+def put(typingctx, array, index, value):
+    """`array[index] = value`, as `item` reads it."""
+
+    def codegen(context, builder, sig, args):
+        value_ = context.cast(builder, args[2], value, array.dtype)
+        builder.store(value_, builder.gep(make_array(array)(context, builder, args[0]).data, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64, value), codegen
+
+
+@intrinsic
 def gather(typingctx, array, rows, stride, column):
     """`array[rows[lane] * stride + column]`, with `rows` an int64 array of 16."""
     vec = Vec(array.dtype)
@@ -426,34 +438,30 @@ def load_rows(typingctx, array, rows):
 
 
 @intrinsic
-def store_bits(typingctx, words, at, shift, pairs, start, few):
-    """Bits `shift` ... `shift` + 15 of the int64 `words[at + b]`, b = 0 ... 15; a shift of 0 clears those behind.
-
-    They are bit b of the second numbers of 16 pairs of int32 from `pairs[start]` on, of which only the first `few`
-    count.
-    """
+def store_bits(typingctx, words, pairs, start):
+    """16 int64: bit k of `words[b]` is bit b of the second number of the pair of int32 at `pairs[start + 2 k]`."""
     i32, i64 = ir.IntType(32), ir.IntType(64)
 
     def codegen(context, builder, sig, args):
         data = make_array(words)(context, builder, args[0]).data
-        source = builder.gep(make_array(pairs)(context, builder, args[3]).data, [args[4]])
+        source = builder.gep(make_array(pairs)(context, builder, args[1]).data, [args[2]])
         wide = ir.VectorType(i32, 2 * LANES)
-        both = builder.load(builder.bitcast(source, wide.as_pointer()), align=4)
         odd = ir.Constant(_I32, [2 * lane + 1 for lane in range(LANES)])
-        second = builder.shuffle_vector(both, ir.Constant(wide, ir.Undefined), odd)
-        count = builder.sub(builder.shl(i64(1), args[5]), i64(1))
-        first = builder.icmp_signed("==", args[2], i64(0))
-        for bit in range(LANES):
-            shifted = builder.shl(second, ir.Constant(_I32, [31 - bit] * LANES))
-            found = builder.icmp_signed("<", shifted, ir.Constant(_I32, [0] * LANES))
-            found = builder.zext(builder.bitcast(found, ir.IntType(LANES)), i64)
-            found = builder.shl(builder.and_(found, count), args[2])
-            address = builder.gep(data, [builder.add(args[1], i64(bit))])
-            before = builder.select(first, i64(0), builder.load(address))
-            builder.store(builder.or_(before, found), address)
+        columns = [i64(0)] * LANES
+        for part in range(0, 64, LANES):
+            address = builder.bitcast(builder.gep(source, [i64(2 * part)]), wide.as_pointer())
+            both = builder.load(address, align=4)
+            second = builder.shuffle_vector(both, ir.Constant(wide, ir.Undefined), odd)
+            for bit in range(LANES):
+                shifted = builder.shl(second, ir.Constant(_I32, [31 - bit] * LANES))
+                found = builder.icmp_signed("<", shifted, ir.Constant(_I32, [0] * LANES))
+                found = builder.zext(builder.bitcast(found, ir.IntType(LANES)), i64)
+                columns[bit] = builder.or_(columns[bit], builder.shl(found, i64(part)))
+        for bit, column in enumerate(columns):
+            builder.store(column, builder.gep(data, [i64(bit)]))
         return context.get_dummy_value()
 
-    return types.none(words, types.int64, types.int64, pairs, types.int64, types.int64), codegen
+    return types.none(words, pairs, types.int64), codegen
 
 
 @intrinsic

@@ -25,6 +25,7 @@ from gs_ssd.render.simd import (
     ceil,
     floor,
     inlined,
+    item,
     lane_bits,
     lane_columns,
     lane_halves,
@@ -34,6 +35,7 @@ from gs_ssd.render.simd import (
     maximum,
     minimum,
     prefetch,
+    put,
     select,
     splat,
     spread,
@@ -180,10 +182,10 @@ def _reach_line(x, x0, x1, line, right, left, slots, counts, slot):
         near = columns + (tx * TILE + 0.5 - x)
         blocks = lane_bits((near <= right) & (near + (BLOCK - 1.0) >= left))
         if blocks:
-            slots[SLOT_FIELDS * slot] = line + tx
-            slots[SLOT_FIELDS * slot + 1] = blocks
+            put(slots, SLOT_FIELDS * slot, line + tx)
+            put(slots, SLOT_FIELDS * slot + 1, blocks)
             if len(counts):
-                counts[line + tx] += 1
+                put(counts, line + tx, item(counts, line + tx) + 1)
             slot += 1
     return slot
 
@@ -253,15 +255,16 @@ def _deal(start, stop, groups, order, ids, targets, slots, spans, cursors, entri
     """Append the slots of some groups of rows to their tiles' lists, from near to far."""
     last = len(order) - 1
     for group in range(start, stop):
+        own = cursors[group]
         for rank in _rows_of(group, groups, order):
-            prefetch(spans, 2 * order[min(rank + 2 * _AHEAD, last)])
-            prefetch(slots, SLOT_FIELDS * spans[2 * order[min(rank + _AHEAD, last)]])
-            row = order[rank]
+            prefetch(spans, 2 * item(order, min(rank + 2 * _AHEAD, last)))
+            prefetch(slots, SLOT_FIELDS * item(spans, 2 * item(order, min(rank + _AHEAD, last))))
+            row = item(order, rank)
             name = ~row if len(targets) and targets[ids[row]] < 0 else row
-            for slot in range(spans[2 * row], spans[2 * row + 1]):
-                tile, blocks = slots[SLOT_FIELDS * slot], slots[SLOT_FIELDS * slot + 1]
-                entry = cursors[group, tile]
-                cursors[group, tile] += 1
-                slots[SLOT_FIELDS * slot + SLOT_ENTRY] = entry
-                entries[entry * ENTRY + ROW] = name
-                entries[entry * ENTRY + BLOCKS] = blocks
+            for slot in range(item(spans, 2 * row), item(spans, 2 * row + 1)):
+                tile = item(slots, SLOT_FIELDS * slot)
+                entry = item(own, tile)
+                put(own, tile, entry + 1)
+                put(entries, entry * ENTRY + ROW, name)
+                put(entries, entry * ENTRY + BLOCKS, item(slots, SLOT_FIELDS * slot + 1))
+                put(slots, SLOT_FIELDS * slot + SLOT_ENTRY, entry)
