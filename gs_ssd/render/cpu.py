@@ -76,7 +76,8 @@ class _Project(torch.autograd.Function):
     which `_Composite` gives it (see `projection`); in these columns it is that of the colours.
 
     base [N, 1, 3] and rest [N, K - 1, 3] hold the harmonic coefficients, or base the plain colours [N, D] or
-    [C, N, D]. `whole` holds the six tensors of all Gaussians where those with gradients are leaves of them.
+    [C, N, D]. `whole` holds the six tensors of all Gaussians where those with gradients are leaves, see
+    `rasterization`.
     """
 
     @staticmethod
@@ -112,7 +113,7 @@ class _Project(torch.autograd.Function):
         if grad_records is None:
             grad_records = means.new_zeros(C, N + 1, tiles.RECORD)
         # The kernel clears what it writes first, but where the leaves are some of many it goes through the many.
-        some = ctx.whole is not None
+        some = len(ctx.cameras[0].targets) > 0
         grads = [torch.zeros_like(x) if some else torch.empty_like(x) for x in leaves]
         if _is_by_view(base, ctx.cameras[0]):
             grads[4].zero_()
@@ -125,7 +126,7 @@ class _Project(torch.autograd.Function):
             _run(
                 projection.project_adjoint, N, _LIKE[means.dtype], camera.matrices, camera.limits, camera.options,
                 strides, gaussians, camera.ids, camera.visible, camera.targets, _addresses(c, *given),
-                _gaussians(grads, c, camera)[1], some or c > 0,
+                _gaussians(grads, c, camera)[1], some or c > 0, ctx.whole is not None,
             )  # fmt: skip
         return *grads, None, None
 

@@ -345,7 +345,7 @@ def _paint(later, options, means, base, rest, strides, position, depths, records
 
 @entry_point
 def project_adjoint(
-    team, like, camera, limits, options, strides, gaussians, ids, visible, targets, given, wanted, add
+    team, like, camera, limits, options, strides, gaussians, ids, visible, targets, given, wanted, add, stored
 ):  # fmt: skip
     """Write the gradients of the Gaussians in view (zeros for the others), or `add` them to what is there.
 
@@ -354,6 +354,7 @@ def project_adjoint(
         wanted: where the gradients of the six `gaussians` begin.
         targets: [N] int32, in which row of these that of a Gaussian stands, -1: in none; if not empty, they must be
             there to `add` to.
+        stored: whether the gradients of scales and opacities are those of their logarithms and logits.
     """
     N = len(ids) - 1
     means, quats, scales, opacities, base, rest = _gaussians(like, N, strides, gaussians)
@@ -364,7 +365,7 @@ def project_adjoint(
     grad_conics = array_at(like, given[4], 3 * N if given[4] else 0)
     parallel(team, _project_adjoint, N, GRAIN, (camera, limits, options, means, quats, scales, opacities, base, rest,
              strides, conics, ids, visible, targets, grad_rows, grad_means2d, grad_depths, grad_conics, grads,
-             add))  # fmt: skip
+             add, stored))  # fmt: skip
 
 
 @inlined
@@ -442,7 +443,7 @@ def _no_gradient(total, screen):
 @task
 def _project_adjoint(
     start, stop, camera, limits, options, means, quats, scales, opacities, base, rest, strides, conics, ids, visible,
-    targets, grad_rows, grad_means2d, grad_depths, grad_conics, grads, add,
+    targets, grad_rows, grad_means2d, grad_depths, grad_conics, grads, add, stored,
 ):  # fmt: skip
     grad_means, grad_quats, grad_scales, grad_opacities, grad_base, grad_rest = grads
     width, height, _, _, eps2d = limits
@@ -485,7 +486,7 @@ def _project_adjoint(
         unit, inverse_norm = _unit(_gather4(quats, lanes, together))
         qa, qb, qc = _gather3(conics, lanes, together)
         _, iz, d, k, az, px, py, _, sharp, det = _ewa(view, m, unit, s, eps2d)
-        go = select(none, zero, -(total[0] / opacity))
+        go = select(none, zero, -(total[0] * (1.0 - opacity) if stored else total[0] / opacity))
         if together and not add:
             store(grad_opacities, lanes[0], go)
         else:
@@ -541,7 +542,7 @@ def _project_adjoint(
             select(none, zero, (gq[3] - along * unit[3]) * inverse_norm),
         )
         _scatter_sum4(grad_quats, into, gq, together, add)
-        gs = _where_some(none, _product(_scaled(2.0, s), gs))
+        gs = _where_some(none, _product(ss if stored else _scaled(2.0, s), gs))
         scatter_sum3(grad_scales, into, 3, 0, gs, together, add)
 
         if degree >= 0:

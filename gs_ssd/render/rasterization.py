@@ -13,6 +13,7 @@ from gs_ssd.scene.gaussians import Rows
 
 RASTERIZE_MODES = ("classic", "antialiased")
 RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
+_SERIAL = 16_384  # elements that torch does not share out among threads
 # means, quats, scales, opacities, and the pair of first and other harmonic coefficients, as `rasterization` takes them
 Leaves = tuple[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]
 
@@ -53,9 +54,10 @@ def rasterization(
         render_mode: colour, accumulated ("D") or expected ("ED") depth, or both, depth last.
         rasterize_mode: "classic", or "antialiased": opacities are reduced by as much as the blur `eps2d` makes the
             projected Gaussians larger, sqrt(det Σ'₀ / det Σ'). Scenes trained so ("mip") look right only so.
-        leaves, rows: the Gaussians that get gradients, M of the N, in tensors of their own, and which those are. On the
-            CPU the leaves must hold the values that the N have in these rows, and the others' gradients cost no time.
-            None: all get them.
+        leaves, rows: the Gaussians that get gradients, M of the N, in tensors of their own, and which those are (None:
+            all). A leaf is what a scene stores, scales as logarithms and opacities as logits. On the CPU the leaves
+            must hold the values that the N have in these rows, and the others' gradients cost no time. No leaves: the
+            other arguments get gradients.
         shown: tell which Gaussians the pictures show, `info["shown"]` [C, N] bool: without the others every bit is the
             same, whatever is put into the scene. On the CPU alone.
 
@@ -79,9 +81,9 @@ def rasterization(
     if rasterize_mode not in RASTERIZE_MODES:
         raise ValueError(f"rasterize_mode is {rasterize_mode!r}, known: {', '.join(RASTERIZE_MODES)}")
     _check_colors(colors, N, C, sh_degree)
-    if (leaves is None) != (rows is None):
-        raise ValueError("leaves need rows, and rows leaves")
-    if leaves is not None and rows is not None:
+    if leaves is None and rows is not None:
+        raise ValueError("rows need leaves")
+    if leaves is not None:
         _check_leaves(leaves, rows, N, colors, sh_degree)
 
     options = {
@@ -94,9 +96,8 @@ def rasterization(
     if means.is_cuda:
         from gs_ssd.render import cuda  # a machine without CUDA need not load gsplat
 
-        if leaves is not None and rows is not None:
-            means, quats, scales, opacities, colors = _with_leaves((*arguments, colors), leaves, rows)
-            arguments = means, quats, scales, opacities
+        if leaves is not None:
+            *arguments, colors = _with_leaves((*arguments, colors), activate(*leaves), rows)
         colors = torch.cat(colors, dim=1) if isinstance(colors, tuple) else colors
         return cuda.rasterization(*arguments, colors, viewmats, Ks, width, height, **options)
     return cpu.rasterization(
@@ -104,16 +105,33 @@ def rasterization(
     )
 
 
-def _with_leaves(whole: Any, leaves: Any, rows: Rows) -> Any:
+def activate(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Any) -> Leaves:
+    """What `rasterization` takes of what a scene stores."""
+    return means, quats, torch.exp(scales), activated_opacities(opacities), colors
+
+
+def activated_opacities(logits: Tensor) -> Tensor:
+    """Sigmoids [N], the same bits for every number of threads.
+
+    torch computes the last few elements of every thread's share by other code than the rest, which rounds differently.
+    """
+    if logits.is_cuda or len(logits) <= _SERIAL or torch.get_num_threads() == 1:
+        return torch.sigmoid(logits)
+    return torch.cat([torch.sigmoid(part) for part in logits.split(_SERIAL)])
+
+
+def _with_leaves(whole: Any, leaves: Any, rows: Rows | None) -> Any:
     """The whole scene with its leaves in it, as a graph that ends in them."""
+    if rows is None:
+        return leaves
     if isinstance(whole, tuple):
         return tuple(_with_leaves(part, leaf, rows) for part, leaf in zip(whole, leaves))
     return whole.detach().index_copy(0, rows.places, leaves)
 
 
-def _check_leaves(leaves: Leaves, rows: Rows, N: int, colors, sh_degree: int | None) -> None:
-    M = len(rows.places)
-    if rows.index.dtype != torch.int32 or tuple(rows.index.shape) != (N,):
+def _check_leaves(leaves: Leaves, rows: Rows | None, N: int, colors, sh_degree: int | None) -> None:
+    M = N if rows is None else len(rows.places)
+    if rows is not None and (rows.index.dtype != torch.int32 or tuple(rows.index.shape) != (N,)):
         raise ValueError(
             f"rows.index is {rows.index.dtype} {tuple(rows.index.shape)}, expected torch.int32 ({N},)"
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gs_ssd.render.rasterization import Leaves, rasterization
+from gs_ssd.render.rasterization import Leaves, activate, rasterization
 from gs_ssd.scene.cameras import Cameras
 from gs_ssd.scene.gaussians import Gaussians, Rows
 
@@ -20,19 +20,6 @@ class Render:
     alpha: Tensor
     depth: Tensor | None
     info: dict
-
-
-_SERIAL = 16_384  # elements that torch does not share out among threads
-
-
-def activated_opacities(logits: Tensor) -> Tensor:
-    """Sigmoids [N], the same bits for every number of threads.
-
-    torch computes the last few elements of every thread's share by other code than the rest, which rounds differently.
-    """
-    if logits.is_cuda or len(logits) <= _SERIAL or torch.get_num_threads() == 1:
-        return torch.sigmoid(logits)
-    return torch.cat([torch.sigmoid(part) for part in logits.split(_SERIAL)])
 
 
 def render(
@@ -58,8 +45,12 @@ def render(
         raise ValueError(f"render_mode is {render_mode!r}, expected 'RGB', 'RGB+D' or 'RGB+ED'")
     if background is not None:
         background = background.to(gaussians.means).expand(len(cameras), 3)
+    if leaves is None and whole is None:
+        leaves = gaussians
+    with torch.no_grad():  # gradients go to the leaves
+        whole = whole or activated(gaussians)
     image, alpha, info = rasterization(
-        *(whole or activated(gaussians)),
+        *whole,
         cameras.viewmats.to(gaussians.means),
         cameras.Ks.to(gaussians.means),
         cameras.width,
@@ -68,7 +59,7 @@ def render(
         backgrounds=background,
         render_mode=render_mode,
         rasterize_mode=rasterize_mode,
-        leaves=None if leaves is None else activated(leaves),
+        leaves=None if leaves is None else _stored(leaves),
         rows=rows,
         shown=shown,
     )
@@ -79,11 +70,16 @@ def render(
 
 def activated(gaussians: Gaussians) -> Leaves:
     """What `rasterization` takes of stored parameters."""
+    return activate(*_stored(gaussians))
+
+
+def _stored(gaussians: Gaussians) -> Leaves:
+    """The parameters in the order of `rasterization`."""
     return (
         gaussians.means,
         gaussians.quats,
-        torch.exp(gaussians.scales),
-        activated_opacities(gaussians.opacities),
+        gaussians.scales,
+        gaussians.opacities,
         (gaussians.sh0, gaussians.shN),
     )
 
