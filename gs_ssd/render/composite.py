@@ -307,44 +307,40 @@ def _forward_tiles(
             for entry in range(end, min(end + WORD, last)):
                 prefetch(records, _row(entries, entry) * RECORD)
             _list_blocks(records, entries, begin, end, bits)
-            open_ = alive
-            while open_:
-                block = lowest_bit(open_)
-                open_ &= open_ - 1
+            waiting = alive
+            while waiting:
+                block = lowest_bit(waiting)
+                waiting &= waiting - 1
                 touched = item(bits, block)
                 at = block * LANES
                 x, y = _pixels(records, x0, y0, block)
-                left, limit = load(T, at), load(limits, at)
-                c0, c1, c2, c3 = (
-                    load(planes[0], at),
-                    load(planes[1], at),
-                    load(planes[2], at),
-                    load(planes[3], at),
-                )
+                end_T, limit = load(T, at), load(limits, at)
+                left = select(limit >= never, end_T, zero)  # nothing where the pixel has stopped
+                c0, c1 = load(planes[0], at), load(planes[1], at)
+                c2, c3 = load(planes[2], at), load(planes[3], at)
                 while touched:
                     entry = begin + lowest_bit(touched)
                     touched &= touched - 1
                     record = _row(entries, entry) * RECORD
                     dx, dy = x - item(records, record + X), y - item(records, record + Y)
                     log2_alpha = _log2_alpha(records, record, dx, dy)
-                    a = minimum(exp2(log2_alpha), ALPHA_MAX)
-                    hit = (log2_alpha >= LOG2_ALPHA_MIN) & (limit >= never)
+                    hit = log2_alpha >= LOG2_ALPHA_MIN
+                    a = select(hit, minimum(exp2(log2_alpha), ALPHA_MAX), zero)
                     after = fma(-left, a, left)
-                    visible = hit & (after > TRANSMITTANCE_MIN)
-                    limit = select(hit & ~visible, splat(records, entry - first), limit)
-                    weight = select(visible, left * a, zero)
-                    left = select(visible, after, left)
+                    goes_on = after > TRANSMITTANCE_MIN
+                    weight = select(goes_on, left * a, zero)
+                    limit = select(goes_on, limit, minimum(limit, splat(records, entry - first)))
+                    end_T = select(goes_on, after, end_T)
+                    left = select(goes_on, after, zero)
                     c0 = fma(weight, item(records, record + COLOR), c0)
                     c1 = fma(weight, item(records, record + COLOR + 1), c1)
                     c2 = fma(weight, item(records, record + COLOR + 2), c2)
                     if fourth:
                         c3 = fma(weight, item(records, record + COLOR + 3), c3)
-                    blocks = (
-                        item(entries, ENTRY * entry + BLOCKS) | np.int64(lane_bits(visible) != 0) << block
-                    )
-                    put(entries, ENTRY * entry + BLOCKS, blocks)
+                    drawn = np.int64(lane_bits(weight > 0.0) != 0) << block
+                    put(entries, ENTRY * entry + BLOCKS, item(entries, ENTRY * entry + BLOCKS) | drawn)
                 alive ^= np.int64(lane_bits(limit >= never) == 0) << block
-                store(T, at, left)
+                store(T, at, end_T)
                 store(limits, at, limit)
                 store(planes[0], at, c0)
                 store(planes[1], at, c1)
