@@ -164,7 +164,8 @@ class Refit:
         strength = self.level(step, generator) if due else 0.0
         for first in range(0, len(due), self.joint):
             group = list(due[first : first + self.joint])
-            task = canvas.task(torch.tensor(group))
+            indices = torch.tensor(group)
+            task = canvas.task(canvas.fixed_cameras[indices], indices)
             with canvas.prior.joint_attention(len(group)):
                 z, count = self.hand.edit(task, count=self.moves, generator=generator, strength=strength)
             for view, picture in zip(group, canvas.prior.decode(z).clamp(0, 1)):

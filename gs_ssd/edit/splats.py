@@ -184,10 +184,18 @@ class SplatCanvas:
             self._noise(seen.cameras, z.shape),
         )
 
+    def append(self, new: Gaussians, origin: Tensor) -> None:
+        """Add a generation that descends from the loaded Gaussians `origin` [n], before the first step."""
+        self.scene.append(new, origin, generation=1)
+        if self.densifier is not None:
+            self.densifier.count = 1
+        if self.anchors is not None:
+            self.anchors.advance()
+            self.anchors.record(self.scene)
+
     @torch.no_grad()
-    def task(self, indices: Tensor) -> Task:
-        """What a 2D editor is given to edit the views `indices` [B] of a fixed set, as they are now."""
-        cameras = self.fixed_cameras[indices]
+    def task(self, cameras: Cameras, indices: Tensor | None) -> Task:
+        """What a 2D editor is given to edit some views as they are now; `indices` [B] are theirs in a fixed set."""
         source = self.source(cameras, indices)
         z = self.prior.encode(self.renderer(self.scene.gaussians, cameras).rgb)
         seen = Observation(
@@ -199,6 +207,13 @@ class SplatCanvas:
     def source_picture(self, index: int) -> Tensor:
         """The unedited scene [H, W, 3] from one view of a fixed set."""
         return self.renderer(self.source.gaussians, self.fixed_cameras[index]).rgb[0]
+
+    def some_views(self, count: int) -> Cameras:
+        """About `count` training cameras: of a fixed set at even distances, else always the same."""
+        if isinstance(self.views, FixedViews):
+            every = max(len(self.views.cameras) // max(count, 1), 1)
+            return self.views.cameras[::every][:count]
+        return self.views.sample(count, torch.Generator().manual_seed(0))[0]
 
     @property
     def fixed_cameras(self) -> Cameras:

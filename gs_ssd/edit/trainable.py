@@ -109,6 +109,18 @@ class TrainableScene:
         return len(self._whole["means"])
 
     @torch.no_grad()
+    def append(self, new: Gaussians, origin: Tensor, *, generation: int) -> None:
+        """Add Gaussians that descend from the loaded ones `origin` [n], before the first step."""
+        assert not any(optimizer.state for optimizer in self.optimizers.values())
+        added = new.tensors() | {"origin": origin, "generation": torch.full_like(origin, generation)}
+        for name, value in added.items():
+            old = self.params[name]
+            self.params[name] = Parameter(torch.cat([old, value]), requires_grad=old.requires_grad)
+        for name, optimizer in self.optimizers.items():
+            optimizer.param_groups[0]["params"] = [self.params[name]]
+        self.arrange()
+
+    @torch.no_grad()
     def arrange(self) -> None:
         """Put the scene together; to be called when the parameters have other rows than before."""
         self._whole: dict[str, Any] = {name: self.params[name] for name in TRAINABLE}
@@ -177,6 +189,14 @@ class TrainableScene:
         if self.rows is None:
             return torch.ones(len(self), dtype=torch.bool, device=self.origin.device)
         return self.rows.index >= 0
+
+    @property
+    def new(self) -> Tensor:
+        """[N] bool: which of the scene's Gaussians were not loaded."""
+        own = self.params["generation"] > 0
+        if self.rows is None:
+            return own
+        return torch.zeros_like(self.editable).index_copy_(0, self.rows.places, own)
 
     def set_progress(self, progress: float) -> None:
         """Decay the rate of the means: exp((1 − τ) ln a + τ ln b), τ = progress in [0, 1]."""

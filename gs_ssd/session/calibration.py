@@ -127,6 +127,10 @@ def moves() -> Iterator[Row]:
     )
     settings = {f"optimizer.rates.{name}": value for name, value in rates.items()} | {"steps": 200}
     yield Row(why, settings, prior="embedded", canvas="scene")
+    why = "its first answers know the outline: room is made there, and opacity, not travel, makes the shape"
+    rates = {"means": 2e-4, "means_final": 2e-6, "scales": 0.001, "opacities": 0.1}
+    settings = {f"optimizer.rates.{name}": value for name, value in rates.items()} | {"hull.views": 24}
+    yield Row(why, settings, prior="embedded", canvas="scene", method="ssd")
 
     rates = {
         "means": 5e-4,

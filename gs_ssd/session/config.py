@@ -398,7 +398,11 @@ def scene_edit(
     whole("seed", cfg.seed, least=0, most=2**64 - 1)
     parts = {name: build(cfg, name) for name in ("guidance", "noise", "anchors")}
     parts["timesteps"] = _timesteps(cfg, parts["guidance"])
-    parts |= {"densifier": build(cfg, "densify"), "rates": build(cfg, "optimizer.rates")}
+    parts |= {
+        "densifier": build(cfg, "densify"),
+        "hull": build(cfg, "hull"),
+        "rates": build(cfg, "optimizer.rates"),
+    }
     measures = measures_of(cfg)  # checked before any work is done
     generator = torch.Generator().manual_seed(cfg.seed)
     scene = scene_of(cfg, generator) if scene is None else scene

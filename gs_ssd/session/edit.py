@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from gs_ssd.diffusion.prior import DiffusionPrior
 from gs_ssd.diffusion.timesteps import Linear, TimestepSampler
 from gs_ssd.edit.anchors import Anchors
 from gs_ssd.edit.densify import Densifier
+from gs_ssd.edit.hull import Hull
+from gs_ssd.edit.loop import StepReport
 from gs_ssd.edit.noise import ConsistentNoise
 from gs_ssd.edit.refit import Refit
 from gs_ssd.edit.splats import SplatCanvas, Texts
@@ -64,6 +66,7 @@ class SceneEdit(Run):
         noise: shares noise among the views; None: every view has its own.
         rates: learning rates.
         anchors, densifier: None leaves them out.
+        hull: makes room for another outline; None leaves it out.
         betas: Adam's.
         clamp_colours: keep base colours displayable.
         num_steps, views_per_step: how long, and views per step; None: 1,500, or what suits the prior.
@@ -88,6 +91,7 @@ class SceneEdit(Run):
         rates: LearningRates | None = None,
         anchors: Anchors | None = OWN,
         densifier: Densifier | None = OWN,
+        hull: Hull | None = OWN,
         betas: tuple[float, float] = (0.9, 0.999),
         clamp_colours: bool = True,
         num_steps: int | None = None,
@@ -121,7 +125,7 @@ class SceneEdit(Run):
             raise UserError(f"{what} is not shared out among ranks; start it without torchrun")
         prior = loaded(prior)
         self.scene, self.prompts = scene, prompts
-        own = self._calibration(prior)
+        own = self._calibration(prior, "ssd" if guidance is None else guidance.name)
         num_steps = num_steps or own.get("steps", 1500)
         guidance = guidance or SSD(**under("guidance.", own))
         if not isinstance(guidance, Refit):
@@ -130,6 +134,12 @@ class SceneEdit(Run):
             anchors = None if own.get("anchors", OWN) is None else Anchors()
         if densifier is OWN:
             densifier = Densifier(**{"stop": num_steps} | under("densify.", own))
+        if hull is OWN:
+            hull = Hull(**under("hull.", own))
+        if hull is not None and hull.views and prompts.source is None:
+            raise UserError(
+                f"hull.views={hull.views} asks about a source, and there is none; set hull.views=0"
+            )
         self.settings |= {
             "guidance": guidance,
             "timesteps": timesteps,
@@ -137,6 +147,7 @@ class SceneEdit(Run):
             "rates": rates or LearningRates(**under("optimizer.rates.", own)),
             "anchors": anchors,
             "densifier": densifier,
+            "hull": hull,
             "num_steps": num_steps,
             "resolution": fitting_resolution(resolution, prior),
         }
@@ -157,9 +168,16 @@ class SceneEdit(Run):
         )
         self.set_up_seconds = time.perf_counter() - started
 
-    def _calibration(self, prior: DiffusionPrior) -> dict[str, Any]:
+    def _calibration(self, prior: DiffusionPrior, method: str) -> dict[str, Any]:
         canvas = "blob" if self.prompts.source is None else "scene"
-        return calibrated(prior=prior.family, canvas=canvas, method="ssd", rule="linear")
+        return calibrated(prior=prior.family, canvas=canvas, method=method, rule="linear")
+
+    def _loop(self) -> Iterator[StepReport]:
+        hull: Hull | None = self.settings["hull"]
+        if hull is not None and self.step == 0:
+            assert isinstance(self.canvas, SplatCanvas)
+            hull.shape(self.canvas, self.ranks)
+        return super()._loop()
 
     def _canvas(
         self, prior: DiffusionPrior, generator: torch.Generator, ranks: Ranks, device: torch.device
@@ -237,15 +255,19 @@ class SceneEdit(Run):
             measures: how results are measured; None: as the prior's calibration says.
         """
         if measures is None:
-            measures = Measures(**{"seed": self.seed} | under("metrics.", self._calibration(self.prior)))
+            measures = Measures(
+                **{"seed": self.seed} | under("metrics.", self._calibration(self.prior, self.guidance.name))
+            )
+        hull: Hull | None = self.settings["hull"]
+        kept = slice(None) if hull is None or not hull.views else hull.kept(self.trainable)
         return EditResult(
             scene=self.scene,
             prompts=self.prompts,
             before=self.before,
-            after=self.gaussians,
+            after=self.gaussians[kept],
             editable=self.editable,
-            editable_after=self.trainable.editable,
-            origin=self.trainable.origin.clone(),
+            editable_after=self.trainable.editable[kept],
+            origin=self.trainable.origin[kept].clone(),
             reports=list(self.reports),
             num_steps=self.num_steps,
             renderer=self.renderer,
