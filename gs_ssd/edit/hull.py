@@ -45,7 +45,7 @@ from gs_ssd.scene.gaussians import SH_C0
 LEAST_CHANGE = 0.12  # of a channel; below it a prior's answers differ by chance
 LEAST_CONTRAST = 0.2  # of source and backdrop, where a pixel is to go
 FULL_VIEWS, GONE_VIEWS = 2, 3
-SIZE = 0.6  # standard deviation of new Gaussians, as a share of their spacing
+SIZE = 0.5  # standard deviation of new Gaussians, as a share of their spacing
 HIDDEN = -30.0  # logit of an opacity that no pixel shows
 MOST_CELLS = 2**22  # of the lattice; a larger one is made coarser
 
