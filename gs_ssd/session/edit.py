@@ -130,24 +130,12 @@ class SceneEdit(Run):
         guidance = guidance or SSD(**under("guidance.", own))
         if not isinstance(guidance, Refit):
             timesteps = timesteps or Linear(**under("timesteps.", own))
-        if anchors is OWN:
-            anchors = None if own.get("anchors", OWN) is None else Anchors()
-        if densifier is OWN:
-            densifier = Densifier(**{"stop": num_steps} | under("densify.", own))
-        if hull is OWN:
-            hull = Hull(**under("hull.", own))
-        if hull is not None and hull.views and prompts.source is None:
-            raise UserError(
-                f"hull.views={hull.views} asks about a source, and there is none; set hull.views=0"
-            )
         self.settings |= {
             "guidance": guidance,
             "timesteps": timesteps,
             "noise": noise,
             "rates": rates or LearningRates(**under("optimizer.rates.", own)),
-            "anchors": anchors,
-            "densifier": densifier,
-            "hull": hull,
+            **self._growth(own, num_steps, anchors, densifier, hull),
             "num_steps": num_steps,
             "resolution": fitting_resolution(resolution, prior),
         }
@@ -167,6 +155,27 @@ class SceneEdit(Run):
             ranks=ranks,
         )
         self.set_up_seconds = time.perf_counter() - started
+
+    def _growth(
+        self,
+        own: dict[str, Any],
+        num_steps: int,
+        anchors: Anchors | None,
+        densifier: Densifier | None,
+        hull: Hull | None,
+    ) -> dict[str, Any]:
+        """What holds, adds and removes Gaussians, with the calibration's `own` in the place of OWN."""
+        if anchors is OWN:
+            anchors = None if own.get("anchors", OWN) is None else Anchors()
+        if densifier is OWN:
+            densifier = Densifier(**{"stop": num_steps} | under("densify.", own))
+        if hull is OWN:
+            hull = Hull(**under("hull.", own))
+        if hull is not None and hull.views and self.prompts.source is None:
+            raise UserError(
+                f"hull.views={hull.views} asks about a source, and there is none; set hull.views=0"
+            )
+        return {"anchors": anchors, "densifier": densifier, "hull": hull}
 
     def _calibration(self, prior: DiffusionPrior, method: str) -> dict[str, Any]:
         canvas = "blob" if self.prompts.source is None else "scene"
