@@ -416,6 +416,7 @@ def job_of(cfg: DictConfig) -> Job:
         side=cfg.resolution or (known.side if known else 512),
         frames=cfg.render.frames,
         frame_side=cfg.render.size,
+        asked=0 if cfg.hull is None else cfg.hull.views,
     )
 
 

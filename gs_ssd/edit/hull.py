@@ -98,7 +98,7 @@ class Hull:
         own = canvas.source.gaussians[scene.editable]
         others = canvas.source.gaussians.means[~scene.editable]
         places, nearest, size = lattice(own.means, others, self.spacing * extent, self.reach * extent)
-        full, empty, gone, colour = self.count(canvas, places, own.means, size, ranks)
+        full, empty, gone, colour = self.count(canvas, places, own.means, size, self.reach * extent, ranks)
         chosen = (full >= FULL_VIEWS) & (empty <= self.misses * (full + empty))
         fading = gone >= GONE_VIEWS
         if not (chosen.any() or fading.any()):
@@ -122,7 +122,7 @@ class Hull:
         return len(new), int(fading.sum())
 
     def count(
-        self, canvas: SplatCanvas, places: Tensor, means: Tensor, size: float, ranks: Ranks
+        self, canvas: SplatCanvas, places: Tensor, means: Tensor, size: float, far: float, ranks: Ranks
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """How many views see the places [P, 3] full and empty [P] and the means [M, 3] gone [M], and the sums [P, 3]
         of what the full ones are to look like."""
@@ -135,7 +135,9 @@ class Hull:
             camera = cameras[view].to(places.device)
             answer = self.ask(canvas, camera, seed=view)
             x, y, depth, seen = project(places, camera)
-            front = seen & (depth < answer.depth[y, x] - size / 2)
+            front = seen & (
+                depth < torch.minimum(answer.depth[y, x] - size / 2, answer.backdrop_depth[y, x] - far)
+            )
             wanted = front & answer.full[y, x]
             full += wanted
             empty += front & answer.empty[y, x]

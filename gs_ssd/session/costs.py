@@ -137,6 +137,7 @@ class Job:
         side: of the training views, pixels; `views` of them in each of `steps` steps.
         frames, frame_side: of the videos.
         degree: of the scene's harmonics.
+        asked: views from which the prior is asked before the first step.
     """
 
     gaussians: int
@@ -149,6 +150,7 @@ class Job:
     frames: int
     frame_side: int
     degree: int = 3
+    asked: int = 0
 
 
 @dataclass(frozen=True)
@@ -193,12 +195,18 @@ def predict(job: Job, *, cuda: bool, threads: int = 1, compiled: bool = True) ->
     own = prior.memory_mb * max(area * job.views, 1.0)
     gpu = own if large is None else 1e3 * gpu_peak(large, side=job.side, views=job.views)
     step = job.views * view + device.update * job.gaussians
+    # Five pictures of each, and two predictions in one call.
+    outline = (
+        5 * rendered * device.forward
+        + (2 * prior.encode + (CALL + 2 * (1 - CALL / 4)) * prior.prediction) * area
+    )
     numbers = COPIES * (11 + 3 * (job.degree + 1) ** 2) + RENDERING
     picture = device.forward * (device.gaussian * job.gaussians + device.pixel * frame_pixels)
     return Cost(
         seconds={
             "start": device.start + prior.load,
             "kernels": 0.0 if compiled else device.compile,
+            "outline": job.asked * outline * faster,
             "steps": job.steps * step * faster,
             "results": device.results + job.frames * (2 * picture * faster + device.frame * frame_pixels),
         },

@@ -42,6 +42,17 @@ def test_the_published_numbers_stay_where_nothing_is_tuned():
     assert (published.w_p, published.w_t, published.w_e, published.w_id) == (3.75, 1.0, 5.5, 0.075)
 
 
+def test_room_for_another_outline_is_made_where_it_was_tuned_alone():
+    assert choose("scene", "embedded", "ssd").hull.views == 24
+    assert choose("scene", "embedded", "ssd", "hull=null").hull is None
+    for canvas, prior, method in (
+        ("scene", "sd21", "ssd"),
+        ("scene", "embedded", "dds"),
+        ("blob", "embedded", "nfsd"),
+    ):
+        assert choose(canvas, prior, method).hull.views == 0
+
+
 def test_a_users_value_wins():
     assert choose("blob", "embedded", "nfsd", "guidance.s=9").guidance.s == 9
     assert choose("noise", "embedded", "nfsd", "guidance.s=9").guidance.s == 9

@@ -30,13 +30,20 @@ FACE = Job(
     frame_side=256,
 )
 
+
+def test_views_that_are_asked_about_first_cost_by_their_number():
+    none, some, more = (predict(replace(FACE, asked=asked), cuda=False) for asked in (0, 12, 24))
+    assert none.seconds["outline"] == 0 < some.seconds["outline"] < more.seconds["outline"] < 5
+    assert more.total - none.total == pytest.approx(2 * (some.total - none.total))
+
+
 # Commands, what they took in seconds of processor time on one thread, and their peak memory in MB: docs/doctor.md.
 MEASURED = [
-    ("scene=face prompt=clown preset=quick steps=30", 12.8, 1008),
+    ("scene=face prompt=clown preset=quick steps=30", 14.2, 1020),
     ("scene=face prompt=gold steps=60", 17.1, 1048),
     ("scene=blob prompt=spiderman guidance=nfsd steps=40", 13.8, 850),
     ("scene=elder prompt=joker guidance=vsd steps=20 render.frames=12", 14.3, 1045),
-    ("scene=face prompt=clown resolution=256 steps=12 render.frames=12", 11.5, 1017),
+    ("scene=face prompt=clown resolution=256 steps=12 render.frames=12", 14.8, 1020),
     ("scene=woman prompt=marble views_per_step=4 steps=12 preset=quick", 12.2, 1060),
     ("scene=face prompt=zombie guidance=sds steps=60 render.frames=12", 13.9, 1046),
     ("scene=face prompt=zombie guidance=ssd_cds steps=20 preset=quick", 13.2, 1010),

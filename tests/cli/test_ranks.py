@@ -80,6 +80,19 @@ def test_two_ranks_of_one_view_are_one_of_two_views(method, within, alone, tmp_p
 
 
 @pytest.mark.slow
+def test_ranks_ask_for_a_part_of_the_views_each_and_fill_the_same_places(tmp_path):
+    names = ("means", "scales", "quats", "opacities", "sh0", "shN")
+    still = [f"optimizer.rates.{name}=0" for name in names]  # what was filled in, not what became of it
+    own = ["steps=2", "views_per_step=2", "hull.views=5", "hull.misses=1", "hull.least=0", *still]
+    folders = [tmp_path / str(ranks) for ranks in (1, 2)]
+    for ranks, folder in enumerate(folders, start=1):
+        process = start(tmp_path, *own, f"output_dir={folder}", ranks=ranks)
+        text = said(process)
+        assert process.returncode == 0, text
+    check_equal(*folders)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, -1])  # the one that writes, the one that doesn't
 def test_a_killed_rank_ends_all_in_a_line_and_its_run_is_resumed(victim, alone, tmp_path):
     out = tmp_path / "out"
