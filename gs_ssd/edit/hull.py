@@ -16,9 +16,10 @@ and one that it does not is
 
     empty   where |a − b| < max(0.12, contrast · the largest |a − b| nearby),        full    otherwise
 
-A place is filled as in space carving (Kutulakos and Seitz, 2000): of the views that see it before the source and before
-what may not change, two or more see it full and at most the share `misses` of all that do not see the source behind it
-see it empty. A Gaussian goes where three views see it gone.
+A place is filled as in space carving (Kutulakos and Seitz, 2000): of the views that see it before the source, and by
+`reach` or more before what may not change, two or more see it full, and at most the share `misses` of those that see it
+full or empty see it empty. A view with clothes close behind has no say, for there "full" may mean other clothes. A
+Gaussian goes where three views see it gone.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ class Hull:
         self, canvas: SplatCanvas, places: Tensor, means: Tensor, size: float, far: float, ranks: Ranks
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """How many views see the places [P, 3] full and empty [P] and the means [M, 3] gone [M], and the sums [P, 3]
-        of what the full ones are to look like."""
+        of what the full ones are to look like; `far` is how far before what may not change a view must see them."""
         # In double precision, exact in whatever order the ranks are added up.
         colour = torch.zeros_like(places, dtype=torch.float64)
         full, empty = torch.zeros_like(colour[:, 0]), torch.zeros_like(colour[:, 0])
