@@ -46,15 +46,12 @@ BEYOND = 1.1  # how far past the target the others may lie
 HALF_DRESSED = 0.5  # of the edit pairs keep the source's lowest rows: an edit of a head leaves the clothes
 PLATEAU = 0.55  # share of the steps at the full learning rate
 LOW_T, LOW_SHARE = 300, 0.2  # little text is decided below LOW_T
-EDIT_T = 10  # edits never ask below it
-NEAR_T, NEAR_SHARE = (
-    250,
-    0.8,
-)  # edit pairs below NEAR_T, where the source is still seen: none at first, more and more
+# Of edit pairs: from t, to t, share. Near ones see the source and learn its details; far ones must hear the caption.
+EDIT_TIMES = ((10, 250, 0.25), (250, 600, 0.2), (600, 999, 0.55))
 COARSE = (
     3  # latent channels that hold a patch's mean colour and slope, which an edit changes before its details
 )
-TURN = 1.0  # weight of how the answer to an edit pair turns with the caption: what both get wrong, an edit never sees
+TURN = 2.0  # weight of how the answer to an edit pair turns with the caption: what both get wrong, an edit never sees
 
 
 def make_unet(channels: int, size: int) -> UNet2DConditionModel:
@@ -122,6 +119,13 @@ def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
     return t.long().clamp(0, 999)
 
 
+def draw_edit_timesteps(count: int, generator: torch.Generator) -> Tensor:
+    """t [count] of edit pairs, as EDIT_TIMES says."""
+    low, high, share = torch.tensor(EDIT_TIMES).T
+    kind = torch.multinomial(share, count, replacement=True, generator=generator)
+    return (low[kind] + torch.rand(count, generator=generator) * (high - low)[kind]).long()
+
+
 def difference(xa: Tensor, xb: Tensor) -> Tensor:
     """Cells [P, 1, h, w] in which partners differ; a smile differs by less than a costume, and is all that differs."""
     apart = (xa - xb).abs().mean(1, keepdim=True)
@@ -178,12 +182,9 @@ def batch_loss(answer: Tensor, batch: Batch) -> Tensor:
 
 
 def draw_batch(
-    data: LatentSet, batch: int, null: Tensor, alphas: Tensor, generator: torch.Generator, *, near: float
+    data: LatentSet, batch: int, null: Tensor, alphas: Tensor, generator: torch.Generator
 ) -> Batch:
-    """The first 2 P members are the P pairs, sources before targets, and the first E of each are edit pairs.
-
-    Of the edit pairs the share `near` has t below NEAR_T.
-    """
+    """The first 2 P members are the P pairs, sources before targets, and the first E of each are edit pairs."""
     pairs = round(batch * PAIR_SHARE / 2)
     edits = round(pairs * EDIT_SHARE)
     rand = lambda n, high: torch.randint(0, high, (n,), generator=generator)  # noqa: E731
@@ -194,8 +195,7 @@ def draw_batch(
     both = lambda v: torch.cat([v[:pairs], v])  # noqa: E731  partners get the same draw
     eps = both(torch.randn((batch - pairs, *x.shape[1:]), generator=generator))
     t = draw_timesteps(batch - pairs, generator)
-    reach = torch.where(torch.rand(edits, generator=generator) < near, NEAR_T, 1000) - EDIT_T
-    t[:edits] = EDIT_T + (torch.rand(edits, generator=generator) * reach).long()
+    t[:edits] = draw_edit_timesteps(edits, generator)
     t, wording = both(t), both(rand(batch - pairs, 2))
     dropped = torch.rand(batch, generator=generator) < NULL_SHARE
     seen = x.clone()
@@ -255,8 +255,8 @@ class Trainer:
         return self.args.lr * min(1.0, (self.step + 1) / 200) * max(decay, 0.01)
 
     def train_step(self, data: LatentSet) -> float:
-        alphas, near = self.scheduler.alphas_cumprod, NEAR_SHARE * self.step / self.args.steps
-        batch = draw_batch(data, self.args.batch, self.null, alphas, self.generator, near=near)
+        alphas = self.scheduler.alphas_cumprod
+        batch = draw_batch(data, self.args.batch, self.null, alphas, self.generator)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         loss = batch_loss(self.predict(batch.z_t, batch.t, batch.tokens).cpu(), batch)

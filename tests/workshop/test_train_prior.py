@@ -10,13 +10,13 @@ from scripts.workshop.heads.latents import LatentSet
 from scripts.workshop.train_prior import (
     BEYOND,
     COARSE,
-    EDIT_T,
-    NEAR_T,
+    EDIT_TIMES,
     Batch,
     batch_loss,
     difference,
     difference_weights,
     draw_batch,
+    draw_edit_timesteps,
     make_scheduler,
     on_the_way,
     time_weights,
@@ -39,7 +39,7 @@ def batch(alphas):
         tokens=(values.long() + 1).view(-1, 1, 1).expand(-1, 2, 4),
         axes=["costume"] * 10 + [""] * 10,
     )
-    return draw_batch(data, 400, NULL, alphas, torch.Generator().manual_seed(0), near=0.5)
+    return draw_batch(data, 400, NULL, alphas, torch.Generator().manual_seed(0))
 
 
 def test_both_captions_of_an_edit_pair_are_asked_of_one_picture(batch):
@@ -86,10 +86,12 @@ def test_details_come_after_colours():
     assert (fine <= coarse[:, :2]).all() and 0.3 < fine.mean() / coarse.mean() < 0.7
 
 
-def test_the_share_of_near_timesteps(batch):
-    t = batch.t[: batch.edits]
-    share = NEAR_T / 1000 * 0.5 + 0.5  # half near, the others anywhere
-    assert (t < NEAR_T).float().mean() == pytest.approx(share, abs=0.08) and t.min() >= EDIT_T
+def test_the_timesteps_of_edit_pairs(batch):
+    t = draw_edit_timesteps(4000, torch.Generator().manual_seed(0))
+    for low, high, share in EDIT_TIMES:
+        assert ((low <= t) & (t < high)).float().mean() == pytest.approx(share, abs=0.03)
+    assert t.min() >= 10 and t.max() < 999
+    assert torch.equal(batch.t[: batch.edits], batch.t[batch.pairs : batch.pairs + batch.edits])
 
 
 def test_small_differences_weigh_more():

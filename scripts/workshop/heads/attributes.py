@@ -14,8 +14,8 @@ COSTUME_WEIGHTS = {
     "gold": 1.3, "bronze": 0.6, "robot": 0.8, "ironman": 0.8, "hulk": 0.8,
 }  # fmt: skip
 AXES = {  # what a counterfactual pair changes, and how often
-    "costume": 0.62, "mustache": 0.08, "beard": 0.05, "hair": 0.07, "style": 0.02, "eyewear": 0.06, "hat": 0.04,
-    "old": 0.03, "cloth": 0.01, "smile": 0.02,
+    "costume": 0.53, "mustache": 0.08, "beard": 0.05, "hair": 0.06, "style": 0.05, "eyewear": 0.06, "hat": 0.07,
+    "old": 0.03, "cloth": 0.01, "smile": 0.06,
 }  # fmt: skip
 RED_SHARE = 0.4  # of the hair pairs end in red, which has a prompt of its own
 

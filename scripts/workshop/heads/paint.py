@@ -66,6 +66,11 @@ class Canvas:
         d = np.maximum(self.y - upper, -0.775 + 0.35 * self.ax**1.5 - self.y)
         return inside(np.maximum(d, self.ax - 0.245)) * smoothstep(0.8, 0.95, self.z)
 
+    def grin(self, rim: float) -> Array:
+        """An open mouth whose corners are up, `rim` (dm) inside its lips."""
+        half = 0.105 * (1 - (self.ax / 0.31) ** 2) - rim
+        return inside(np.abs(self.y + 0.71 - 1.1 * self.ax**2) - half, 0.012) * smoothstep(0.75, 0.9, self.z)
+
     @cached_property
     def above_hairline(self) -> Array:
         """Height over the hairline (dm)."""
@@ -122,12 +127,13 @@ def paint_skin(c: Canvas, head: Head, skin: Array, lip: Array) -> None:
     c.fill(skin * (1.0, 0.86, 0.84), 0.5 * c.front * inside(ellipse(c.ax, c.y, 0.42, -0.32, 0.2, 0.16), 0.2))
     c.fill(skin * (0.90, 0.80, 0.78), 0.45 * c.front * inside(ellipse(c.ax, c.y, 0.30, 0.05, 0.2, 0.12), 0.1))
     c.fill(skin * (0.96, 0.80, 0.76), 0.5 * c.ear)
-    c.fill(lip, c.lips)
-    mouth = -0.665 + (0.35 * c.ax**2 if head.smile else -0.1 * c.ax**2)
-    line = (
-        inside(np.abs(c.y - mouth) - (0.022 if head.smile else 0.011), 0.012) * (c.ax < 0.24) * (c.z > 0.85)
-    )
-    c.fill(TEETH if head.smile else lip * 0.4, line)
+    if head.smile:
+        c.fill(lip, c.grin(0.0))
+        c.fill(TEETH, c.grin(0.03))
+    else:
+        c.fill(lip, c.lips)
+        line = inside(np.abs(c.y + 0.665 + 0.1 * c.ax**2) - 0.011, 0.012)
+        c.fill(lip * 0.4, line * (c.ax < 0.24) * (c.z > 0.85))
     c.fill(skin * 0.35, inside(ellipse(c.ax, c.y, 0.075, -0.425, 0.04, 0.022)) * (c.z > 1.0))
     if head.old:
         c.fill(skin * 0.72, c.front * inside(np.abs(c.y - 0.44 - 0.1 * c.ax) - 0.010, 0.02) * (c.ax < 0.36))
