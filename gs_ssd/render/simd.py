@@ -595,22 +595,18 @@ def lane_bits(typingctx, mask):
     return types.int64(mask), codegen
 
 
-@inlined
-def lane_total(values, bits):
-    """The sum of the lanes whose bit is set, as an integer; the values are small whole numbers."""
-    total = 0
-    while bits:
-        total += np.int64(lane(values, lowest_bit(bits)))
-        bits &= bits - 1
-    return total
-
-
 @intrinsic
-def lane(typingctx, values, index):
-    def codegen(context, builder, sig, args):
-        return builder.extract_element(args[0], builder.trunc(args[1], ir.IntType(32)))
+def lane_total(typingctx, values, bits):
+    """The sum of the lanes whose bit is set, as an integer; the values are whole numbers below 2^27."""
 
-    return values.dtype(values, index), codegen
+    def codegen(context, builder, sig, args):
+        whole = builder.fptosi(args[0], _I32)
+        chosen = builder.bitcast(builder.trunc(args[1], ir.IntType(LANES)), _I1)
+        whole = builder.select(chosen, whole, ir.Constant(_I32, [0] * LANES))
+        total = _call(builder, f"llvm.vector.reduce.add.v{LANES}i32", ir.IntType(32), whole)
+        return builder.zext(total, ir.IntType(64))
+
+    return types.int64(values, types.int64), codegen
 
 
 @intrinsic
