@@ -10,7 +10,7 @@ Seen from one of K views, s is the picture of the source, b that of what may not
 
 With |·| the largest difference of a channel, a pixel that what may change covers (by a half) is
 
-    gone    where |a − b| < 0.4 |s − b|, |a − s| > 0.5 |s − b| and |s − b| > 0.2, linked with an empty pixel by such
+    gone    where |a − b| < 0.4 |s − b|, |a − s| > 0.5 |s − b| and |s − b| > 0.35, linked with an empty pixel by such
 
 and one that it does not is
 
@@ -19,7 +19,8 @@ and one that it does not is
 A place is filled as in space carving (Kutulakos and Seitz, 2000): of the views that see it before the source, and by
 `reach` or more before what may not change, two or more see it full, and at most the share `misses` of those that see it
 full or empty see it empty. A view with clothes close behind has no say, for there "full" may mean other clothes. A
-Gaussian goes where three views see it gone.
+Gaussian goes where three views see it gone, but none does where 45 % of what may change would go: then the target
+has the backdrop's colour, as marble before a grey wall.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ from gs_ssd.scene.cameras import Cameras
 from gs_ssd.scene.gaussians import SH_C0
 
 LEAST_CHANGE = 0.12  # of a channel; below it a prior's answers differ by chance
-LEAST_CONTRAST = 0.2  # of source and backdrop, where a pixel is to go
+LEAST_CONTRAST = 0.35  # of source and backdrop, where a pixel is to go
+MOST_GONE = 0.45  # of what may change; where more would go, none does
 FULL_VIEWS, GONE_VIEWS = 2, 3
 SIZE = 0.5  # standard deviation of new Gaussians, as a share of their spacing
 HIDDEN = -30.0  # logit of an opacity that no pixel shows
@@ -102,6 +104,8 @@ class Hull:
         full, empty, gone, colour = self.count(canvas, places, own.means, size, self.reach * extent, ranks)
         chosen = (full >= FULL_VIEWS) & (empty <= self.misses * (full + empty))
         fading = gone >= GONE_VIEWS
+        if fading.float().mean() > MOST_GONE:
+            fading = torch.zeros_like(fading)
         if not (chosen.any() or fading.any()):
             return 0, 0
         logit = math.log(self.opacity / (1 - self.opacity))

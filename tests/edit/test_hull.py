@@ -43,7 +43,7 @@ def ball(radius: float, colour: torch.Tensor, count: int = 500) -> Gaussians:
 
 def layers(radius: float) -> Gaussians:
     """A ball in a shell, as a head in its hair."""
-    shell, inner = ball(radius, BLUE), ball(0.6 * radius, BLUE)
+    shell, inner = ball(radius, BLUE), ball(0.6 * radius, BLUE, count=700)
     return Gaussians(*(torch.cat(pair) for pair in zip(shell.tensors().values(), inner.tensors().values())))
 
 
@@ -106,6 +106,14 @@ def test_an_outline_that_is_to_grow_or_shrink_does(radius):
     result = finished(edit(radius, 15))
     assert overlap(result.after, radius) > max(before, without) + 0.15
     assert (len(result.after) > len(result.before)) == (radius > 0.4)
+
+
+def test_a_target_of_the_backdrops_colour_is_not_taken_for_one_that_is_gone():
+    """As marble before a grey wall: all that is asked for looks like the backdrop."""
+    run = edit(0.4)
+    blue = render(ball(0.4, BLUE), cameras()[0], background=GREY).rgb[0].permute(2, 0, 1)
+    run.canvas.prior = GaussianPrior({"": blue, "blue": blue, "red": GREY.view(3, 1, 1).expand_as(blue)})
+    assert run.settings["hull"].shape(run.canvas) == (0, 0)
 
 
 def test_nothing_faint_is_left_and_the_source_is_as_it_was():

@@ -41,7 +41,7 @@ def test_an_edit_is_the_command_lines_own(tmp_path):
     words = [*studio.words, *studio.further, *SETTINGS.words()]
     again = scene_edit(compose(words), prior)
     list(again)
-    assert same(studio.scene.gaussians, again.gaussians)
+    assert same(studio.scene.gaussians, again.finish().after)
     assert same(load_gaussians(studio.session / "01" / "edited.ply"), again.gaussians)
 
 
