@@ -41,8 +41,9 @@ def test_an_edit_is_the_command_lines_own(tmp_path):
     words = [*studio.words, *studio.further, *SETTINGS.words()]
     again = scene_edit(compose(words), prior)
     list(again)
-    assert same(studio.scene.gaussians, again.finish().after)
-    assert same(load_gaussians(studio.session / "01" / "edited.ply"), again.gaussians)
+    result = again.finish().after
+    assert same(studio.scene.gaussians, result)
+    assert same(load_gaussians(studio.session / "01" / "edited.ply"), result)
 
 
 def test_undo_and_redo_bring_back_the_very_scenes_and_their_selections(tmp_path):
