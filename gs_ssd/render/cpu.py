@@ -6,7 +6,6 @@ does not notice. So every array is allocated here, and a kernel returns nothing 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +23,7 @@ _ = np.empty(2**25 - 2**16, np.uint8)
 del _
 
 _MANY = 2048  # Gaussians whose projection is worth handing over
+_MOST_PAIRS = 2**31 - 1
 _NOWHERE = np.empty(0, np.int32)
 _LIKE = {torch.float32: np.empty(0, np.float32), torch.float64: np.empty(0, np.float64)}
 
@@ -54,7 +54,6 @@ class _Camera:
 
 def _addresses(view: int, *tensors: Tensor | None) -> tuple[int, ...]:
     """Where a view's part of contiguous tensors [C, ...] begins, 0 where there is none: cheaper than numpy's views."""
-    assert all([x is None or x.is_contiguous() for x in tensors])
     return tuple([0 if x is None else (x[view] if view else x).data_ptr() for x in tensors])
 
 
@@ -138,9 +137,10 @@ def _is_by_view(base: Tensor, camera: _Camera) -> bool:
 
 def _gaussians(values, view: int, camera: _Camera):
     """How far apart the base and the rest of two Gaussians are, and where the six tensors begin that a view sees."""
-    *others, base, rest = values
+    means, quats, scales, opacities, base, rest = values
     base = base[view] if _is_by_view(base, camera) else base
-    return (math.prod(base.shape[1:]), math.prod(rest.shape[1:])), _addresses(0, *others, base, rest)
+    N = max(len(means), 1)
+    return (base.numel() // N, rest.numel() // N), _addresses(0, means, quats, scales, opacities, base, rest)
 
 
 class _Composite(torch.autograd.Function):
@@ -183,7 +183,7 @@ class _Composite(torch.autograd.Function):
 
 def _state(camera: _Camera, like: Tensor, width: int, height: int):
     """Room for what `composite.forward` keeps for its adjoint. What is not filled takes no memory."""
-    if camera.pairs > np.iinfo(np.int32).max:
+    if camera.pairs > _MOST_PAIRS:
         raise UserError(f"{camera.pairs:,} pairs of a Gaussian and a tile are too many; lower the resolution")
     count = -(-width // tiles.TILE) * -(-height // tiles.TILE)
     dtype = np.float32 if like.dtype == torch.float32 else np.float64
@@ -198,9 +198,7 @@ def _state(camera: _Camera, like: Tensor, width: int, height: int):
     )
 
 
-def _camera(viewmat, K, limits, options, targets, count) -> _Camera:
-    matrices = np.zeros((7, 4))
-    matrices[:4], matrices[4:, :3] = viewmat, K
+def _camera(matrices, limits, options, targets, count) -> _Camera:
     chunks = -(-count // GRAIN)
     ids, visible, candidates = (
         np.empty(count + 1, np.int32),
@@ -226,7 +224,8 @@ def rasterization(
         backgrounds = torch.cat([backgrounds[:, : D - 1], backgrounds.new_zeros(C, 1)], dim=-1)
     gaussians = [x.contiguous() for x in (means, quats, scales, opacities)]
     _check_types(means, *gaussians, *(x for base, rest, _, _ in passes for x in (base, rest)), backgrounds)
-    viewmats, Ks = viewmats.numpy(force=True), Ks.numpy(force=True)
+    matrices = np.zeros((C, 7, 4))
+    matrices[:, :4], matrices[:, 4:, :3] = viewmats.numpy(force=True), Ks.numpy(force=True)
     limits = (float(width), float(height), float(near_plane), float(far_plane), float(eps2d))
     targets = _NOWHERE if rows is None else rows.index.contiguous().numpy()
     own, own_passes = gaussians, passes
@@ -235,14 +234,14 @@ def rasterization(
         own_passes = _passes(leaves[4], sh_degree, render_mode, leaves[0])
         _check_types(means, *own, *(x for base, rest, _, _ in own_passes for x in (base, rest)))
 
-    marks = torch.zeros(C if shown else 0, N, dtype=torch.bool)
+    marks = torch.zeros(C, N, dtype=torch.bool) if shown else None
     images, first, start = [], None, 0
     for (base, rest, depth_channel, channels), (own_base, own_rest, _, _) in zip(passes, own_passes):
         background = backgrounds[:, start : start + channels] if len(passes) > 1 else backgrounds
         start += channels
         degree = sh_degree if sh_degree is not None and base.shape[-1] else -1
         options = (int(rasterize_mode == "antialiased"), degree, depth_channel)
-        cameras = [_camera(*matrices, limits, options, targets, N) for matrices in zip(viewmats, Ks)]
+        cameras = [_camera(matrices[c], limits, options, targets, N) for c in range(C)]
         whole = None if leaves is None else (*gaussians, base, rest)
         projected = _Project.apply(*own, own_base, own_rest, whole, cameras)
         first = first or projected
@@ -257,7 +256,7 @@ def rasterization(
             height,
         )
         images.append(image)
-        for camera, mark in zip(cameras, marks.numpy()):
+        for camera, mark in zip(cameras, () if marks is None else marks.numpy()):
             _, _, firsts, entries, _, stops, ends = camera.state
             run(composite.mark, camera.ids, firsts, entries, stops, ends, mark)
     means2d, depths, conics, _, radii, compensations = first
@@ -274,7 +273,9 @@ def rasterization(
         "height": height,
         "tile_size": tiles.TILE,
         "n_cameras": C,
-    } | ({"shown": marks} if shown else {})
+    }
+    if shown:
+        info["shown"] = marks
     return image, alphas, info
 
 
@@ -289,15 +290,14 @@ def _check_types(means, *others):
 
 def _passes(colors, sh_degree, render_mode, means):
     """What is composited at a time, at most 4 channels: (base, rest, depth channel or -1, channels)."""
-    N = len(means)
-    nothing = means.new_empty(N, 0)
-    if render_mode in ("D", "ED"):
-        return [(nothing, nothing, 0, 1)]
     depth = int(render_mode != "RGB")
-    if sh_degree is not None:
+    if sh_degree is not None and render_mode not in ("D", "ED"):
         sh0, shN = colors if isinstance(colors, tuple) else (colors[:, :1], colors[:, 1:])
         base, rest = sh0.contiguous(), shN.contiguous()
         return [(base, rest, 3 if depth else -1, 3 + depth)]
+    nothing = means.new_empty(len(means), 0)
+    if render_mode in ("D", "ED"):
+        return [(nothing, nothing, 0, 1)]
     parts = list(colors.split(tiles.CHANNELS, -1)) if colors.shape[-1] > tiles.CHANNELS else [colors]
     passes = [(part.contiguous(), nothing, -1, part.shape[-1]) for part in parts]
     if depth:

@@ -74,7 +74,7 @@ def rasterization(
         "opacities": (opacities, (N,)), "viewmats": (viewmats, (C, 4, 4)), "Ks": (Ks, (C, 3, 3)),
     }  # fmt: skip
     for name, (value, shape) in shapes.items():
-        if tuple(value.shape) != shape:
+        if value.shape != shape:
             raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {shape}")
     if render_mode not in RENDER_MODES:
         raise ValueError(f"render_mode is {render_mode!r}, known: {', '.join(RENDER_MODES)}")
@@ -138,10 +138,10 @@ def _check_leaves(leaves: Leaves, rows: Rows | None, N: int, colors, sh_degree: 
     if sh_degree is None or not isinstance(colors, tuple):
         raise ValueError("leaves need colors as a pair of harmonic coefficients")
     means, quats, scales, opacities, pair = leaves
-    shapes = [tuple(value.shape) for value in (means, quats, scales, opacities, *pair)]
+    shapes = [value.shape for value in (means, quats, scales, opacities, *pair)]
     expected = [(M, 3), (M, 4), (M, 3), (M,), (M, *colors[0].shape[1:]), (M, *colors[1].shape[1:])]
     if shapes != expected:
-        raise ValueError(f"leaves have shapes {shapes}, expected {expected}")
+        raise ValueError(f"leaves have shapes {[tuple(shape) for shape in shapes]}, expected {expected}")
 
 
 def _check_colors(colors: Tensor | tuple[Tensor, Tensor], N: int, C: int, sh_degree: int | None) -> None:

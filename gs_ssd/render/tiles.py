@@ -24,6 +24,7 @@ from gs_ssd.render.compilation import kernel, task
 from gs_ssd.render.simd import (
     ceil,
     floor,
+    fma,
     inlined,
     item,
     lane_bits,
@@ -144,49 +145,49 @@ def _reach(start, stop, tiles_x, records, visible, candidates, slots, spans, cou
     """
     side = lane_signs(records)
     rows = BLOCK * lane_columns(records) + TILE * lane_halves(records)
+    columns = BLOCK * lane_columns(records)
     for chunk in range(start, stop):
         slot = candidates[chunk]
         for row in range(chunk * GRAIN, chunk * GRAIN + visible[chunk]):
-            spans[2 * row] = slot
+            put(spans, 2 * row, slot)
             at = row * RECORD
-            columns = np.int64(records[at + BOX_X])
-            x0, x1 = columns >> _BOX_BITS, columns & (_BOX - 1)
-            lines = np.int64(records[at + BOX_Y])
-            y0, y1 = lines >> _BOX_BITS, lines & (_BOX - 1)
-            l22, half_height = records[at + L22], records[at + HALF_HEIGHT]
-            widest, l12, inverse = (
-                side * records[at + WIDEST],
-                side * records[at + L12],
-                side * records[at + INVERSE_L11],
-            )
+            box_x, box_y = np.int64(item(records, at + BOX_X)), np.int64(item(records, at + BOX_Y))
+            x0, x1 = box_x >> _BOX_BITS, box_x & (_BOX - 1)
+            y0, y1 = box_y >> _BOX_BITS, box_y & (_BOX - 1)
+            l22, half_height = item(records, at + L22), item(records, at + HALF_HEIGHT)
+            l12, inverse = side * item(records, at + L12), side * item(records, at + INVERSE_L11)
+            widest, support = side * item(records, at + WIDEST), splat(records, item(records, at + SUPPORT))
+            near = columns + np.float32(x0 * TILE) + (0.5 - item(records, at + X))
+            top = rows + np.float32(y0 * TILE) + (0.5 - item(records, at + Y))
+            line = y0 * tiles_x
             for ty in range(y0, y1 if x0 < x1 else y0, 2):
-                top = rows + (ty * TILE + 0.5 - records[at + Y])
                 bottom = top + (BLOCK - 1.0)
                 dy = minimum(maximum(top, widest), bottom)
                 v = l22 * dy
-                ends = (sqrt(maximum(records[at + SUPPORT] - v * v, 0.0)) - l12 * dy) * inverse
+                ends = (sqrt(maximum(fma(-v, v, support), 0.0)) - l12 * dy) * inverse
                 ends = select((top <= half_height) & (bottom >= -half_height), ends, -_NOWHERE * side)
-                x, tile = records[at + X], ty * tiles_x
-                slot = _reach_line(x, x0, x1, tile, spread(ends, 0), spread(ends, 1), slots, counts, slot)
+                slot = _reach_line(near, x0, x1, line, spread(ends, 0), spread(ends, 1), slots, counts, slot)
+                line += tiles_x
                 if ty + 1 < y1:
-                    tile += tiles_x
-                    slot = _reach_line(x, x0, x1, tile, spread(ends, 2), spread(ends, 3), slots, counts, slot)
-            spans[2 * row + 1] = slot
+                    slot = _reach_line(near, x0, x1, line, spread(ends, 2), spread(ends, 3), slots, counts, slot)
+                line += tiles_x
+                top = top + 2.0 * TILE
+            put(spans, 2 * row + 1, slot)
 
 
 @inlined
-def _reach_line(x, x0, x1, line, right, left, slots, counts, slot):
+def _reach_line(near, x0, x1, line, right, left, slots, counts, slot):
     """The slots of a row of tiles [x0, x1), given where its chords end. Lanes are a tile's 16 blocks."""
-    columns = BLOCK * lane_columns(right)
-    for tx in range(x0, x1):
-        near = columns + (tx * TILE + 0.5 - x)
-        blocks = lane_bits((near <= right) & (near + (BLOCK - 1.0) >= left))
-        if blocks:
-            put(slots, SLOT_FIELDS * slot, line + tx)
-            put(slots, SLOT_FIELDS * slot + 1, blocks)
-            if len(counts):
-                put(counts, line + tx, item(counts, line + tx) + 1)
-            slot += 1
+    left = left - (BLOCK - 1.0)
+    for tile in range(line + x0, line + x1):
+        blocks = lane_bits((near <= right) & (near >= left))
+        put(slots, SLOT_FIELDS * slot, tile)
+        put(slots, SLOT_FIELDS * slot + 1, blocks)
+        some = np.int64(blocks != 0)  # no branch, since a box has room for all its tiles
+        if len(counts):
+            put(counts, tile, item(counts, tile) + some)
+        slot += some
+        near = near + 1.0 * TILE
     return slot
 
 

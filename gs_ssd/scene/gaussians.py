@@ -80,9 +80,9 @@ class Gaussians:
         n = len(self.means)
         expected = {"means": (n, 3), "scales": (n, 3), "quats": (n, 4), "opacities": (n,), "sh0": (n, 1, 3)}
         for name, shape in expected.items():
-            got = tuple(getattr(self, name).shape)
+            got = getattr(self, name).shape
             if got != shape:
-                raise ValueError(f"{name} has shape {got}, expected {shape}")
+                raise ValueError(f"{name} has shape {tuple(got)}, expected {shape}")
         if self.shN.shape[:1] != (n,) or self.shN.shape[1] not in (0, 3, 8, 15) or self.shN.shape[2:] != (3,):
             raise ValueError(
                 f"shN has shape {tuple(self.shN.shape)}, expected ({n}, K-1, 3) with K-1 in 0, 3, 8, 15"
