@@ -198,6 +198,13 @@ def _state(camera: _Camera, like: Tensor, width: int, height: int):
     )
 
 
+def _matrices(viewmats: Tensor, Ks: Tensor) -> np.ndarray:
+    """World-to-camera matrices and intrinsics of C views, [C, 7, 4] float64."""
+    matrices = np.zeros((len(viewmats), 7, 4))
+    matrices[:, :4], matrices[:, 4:, :3] = viewmats.numpy(force=True), Ks.numpy(force=True)
+    return matrices
+
+
 def _camera(matrices, limits, options, targets, count) -> _Camera:
     chunks = -(-count // GRAIN)
     ids, visible, candidates = (
@@ -224,8 +231,7 @@ def rasterization(
         backgrounds = torch.cat([backgrounds[:, : D - 1], backgrounds.new_zeros(C, 1)], dim=-1)
     gaussians = [x.contiguous() for x in (means, quats, scales, opacities)]
     _check_types(means, *gaussians, *(x for base, rest, _, _ in passes for x in (base, rest)), backgrounds)
-    matrices = np.zeros((C, 7, 4))
-    matrices[:, :4], matrices[:, 4:, :3] = viewmats.numpy(force=True), Ks.numpy(force=True)
+    matrices = _matrices(viewmats, Ks)
     limits = (float(width), float(height), float(near_plane), float(far_plane), float(eps2d))
     targets = _NOWHERE if rows is None else rows.index.contiguous().numpy()
     own, own_passes = gaussians, passes

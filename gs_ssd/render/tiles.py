@@ -171,7 +171,9 @@ def _reach(start, stop, tiles_x, records, visible, candidates, slots, spans, cou
                 slot = _reach_line(near, x0, x1, line, spread(ends, 0), spread(ends, 1), slots, counts, slot)
                 line += tiles_x
                 if ty + 1 < y1:
-                    slot = _reach_line(near, x0, x1, line, spread(ends, 2), spread(ends, 3), slots, counts, slot)
+                    slot = _reach_line(
+                        near, x0, x1, line, spread(ends, 2), spread(ends, 3), slots, counts, slot
+                    )
                 line += tiles_x
                 top = top + 2.0 * TILE
             put(spans, 2 * row + 1, slot)

@@ -89,8 +89,8 @@ def test_harmonics_match_gsplat(degree, dtype, tolerance):
 
     def colors_of_records(means, coefficients):
         cameras = [
-            cpu._camera(*(y.numpy() for y in x), limits, (0, degree, -1), cpu._NOWHERE, 100)
-            for x in zip(viewmats, Ks)
+            cpu._camera(matrices, limits, (0, degree, -1), cpu._NOWHERE, 100)
+            for matrices in cpu._matrices(viewmats, Ks)
         ]
         base, rest = coefficients[:, 0].contiguous(), coefficients[:, 1:].reshape(100, 45).contiguous()
         others = [parameters[name] for name in ("quats", "scales", "opacities")]
