@@ -88,6 +88,11 @@ class Hull:
         self.opacity = number("hull.opacity", opacity, above=0, below=1)
         self.least = number("hull.least", least, least=0, below=1)
 
+    @property
+    def predictions(self) -> int:
+        """How many noise predictions `shape` makes."""
+        return 2 * self.views
+
     @torch.no_grad()
     def shape(self, canvas: SplatCanvas, ranks: Ranks = ALONE) -> tuple[int, int]:
         """Fill and fade the canvas's scene, which nothing has changed yet; returns (new, faded) Gaussians.

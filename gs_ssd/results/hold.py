@@ -52,6 +52,8 @@ class Hold:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = _locked(path)
+            if self._file is None and not _held_by_another(path):  # ours, or its holder has just ended
+                self._file = _locked(path)
             if self._file is not None:
                 about = {"process": os.getpid(), "token": _TOKEN, "command": shlex.join(sys.argv)}
                 os.ftruncate(self._file, 0)

@@ -54,7 +54,7 @@ READINGS = {
     "pixel_change": "Mean change over all pixels and channels of the judged views, of 1.",
     "seconds": "Seconds of the edit's steps.",
     "seconds_per_step": "Seconds of one step.",
-    "evaluations": "Noise predictions per view, of all steps.",
+    "evaluations": "Noise predictions per view, of all steps and before the first.",
     "evaluations_per_step": "Noise predictions per view and step, which is what a step costs on a large prior.",
 }
 

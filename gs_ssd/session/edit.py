@@ -282,6 +282,7 @@ class SceneEdit(Run):
             renderer=self.renderer,
             measures=measures,
             set_up_seconds=self.set_up_seconds,
+            asked=0 if hull is None else round(hull.predictions / self.settings["views_per_step"]),
             prior=self.prior.about(),
         )
 

@@ -34,6 +34,7 @@ class EditResult:
         before, after: the Gaussians; `editable`, `editable_after` [N] say which the edit could touch.
         origin: [N after] the index in `before` that each one is, or descends from.
         reports: of the steps that were done, of `num_steps`.
+        asked: noise predictions per view that were made before the first step (see `edit.hull`).
         prior: what the prior says of itself, for run.json.
         metrics: on random views (`gs_ssd.session.measure`), computed when first asked for.
     """
@@ -50,6 +51,7 @@ class EditResult:
     renderer: Callable[..., Render]
     measures: Measures
     set_up_seconds: float = 0.0
+    asked: int = 0
     prior: Mapping[str, Any] = field(default_factory=dict)
     change: Change | None = field(default=None)
 
@@ -70,7 +72,7 @@ class EditResult:
         return measured | {
             "seconds": self.seconds,
             "seconds_per_step": self.seconds / steps,
-            "evaluations": sum(r.evaluations for r in self.reports),
+            "evaluations": self.asked + sum(r.evaluations for r in self.reports),
             "evaluations_per_step": sum(r.evaluations for r in self.reports) / steps,
         }
 

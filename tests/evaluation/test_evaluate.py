@@ -293,6 +293,7 @@ SLOWLY = [
     "settings, count",
     [
         (["guidance=ssd", "guidance.w_e=0"], 3),
+        (["guidance=ssd", "guidance.w_e=0", "hull.views=2"], 3),
         (["guidance=nfsd", "timesteps.ratio_max=0.19"], 2),
         *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOWLY),
     ],
@@ -312,8 +313,10 @@ def test_the_reported_evaluations_are_those_of_the_network(settings, count, ball
             execute(run)
     finally:
         hook.remove()
-    assert batches == [count] * 2  # one call per step
-    assert json.loads((run.folder / "metrics.json").read_text())["evaluations_per_step"] == count
+    assert batches[-2:] == [count] * 2  # one call per step
+    assert batches[:-2] == ([2, 2] if "hull.views=2" in settings else [])
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert metrics["evaluations_per_step"] == count and metrics["evaluations"] == sum(batches)
 
 
 def test_best_rate():
