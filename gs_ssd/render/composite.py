@@ -110,7 +110,7 @@ def forward(
 def _images(like, shape, addresses):
     height, width, channels = shape
     color = array_at(like, addresses[0], height * width * channels)
-    return color.reshape(shape), array_at(like, addresses[1], height * width).reshape((height, width, 1))
+    return color.reshape(shape), array_at(like, addresses[1], height * width if addresses[1] else 0)
 
 
 @entry_point
@@ -120,8 +120,8 @@ def backward(
 ):  # fmt: skip
     """Write the gradients of the rows (as `projection` describes them) and those with respect to means2d.
 
-    `given` tells where records, conics and background begin, `images` the same of the pictures' gradients, `wanted`
-    of the two to be written.
+    `given` tells where records, conics and background begin, `images` the same of the pictures' gradients (0: alphas
+    have none), `wanted` of the two to be written.
     """
     N, tiles_x = len(ids) - 1, -(-shape[1] // TILE)
     records, conics = array_at(like, given[0], RECORD * (N + 1)), array_at(like, given[1], 3 * N)
@@ -197,7 +197,7 @@ def _show(x0, y0, T, planes, background, color, alpha):
     height, width, channels = color.shape
     rows, columns = min(TILE, height - y0), min(TILE, width - x0)
     if channels == 3 and rows == TILE and columns == TILE:
-        flat_color, flat_alpha = color.reshape(-1), alpha.reshape(-1)
+        flat_color = color.reshape(-1)
         for y in range(TILE):
             at, pixel = _line(y), (y0 + y) * width + x0
             left = load_quads(T, at)
@@ -205,14 +205,14 @@ def _show(x0, y0, T, planes, background, color, alpha):
             green = load_quads(planes[1], at) + left * background[1]
             blue = load_quads(planes[2], at) + left * background[2]
             store_columns(flat_color, 3 * pixel, (red, green, blue))
-            store(flat_alpha, pixel, 1.0 - left)
+            store(alpha, pixel, 1.0 - left)
         return
     for y in range(rows):
         for x in range(columns):
             at = _line(y) + x // BLOCK * LANES + x % BLOCK
             for k in range(channels):
                 color[y0 + y, x0 + x, k] = planes[k][at] + T[at] * background[k]
-            alpha[y0 + y, x0 + x, 0] = 1 - T[at]
+            alpha[(y0 + y) * width + x0 + x] = 1 - T[at]
 
 
 @inlined
@@ -221,12 +221,13 @@ def _take(x0, y0, T, v, background, grad_color, grad_alpha, suffix):
     height, width, channels = grad_color.shape
     rows, columns = min(TILE, height - y0), min(TILE, width - x0)
     if channels == 3 and rows == TILE and columns == TILE:
-        flat_color, flat_alpha = grad_color.reshape(-1), grad_alpha.reshape(-1)
+        flat_color = grad_color.reshape(-1)
         for y in range(TILE):
             at, pixel = _line(y), (y0 + y) * width + x0
             red, green, blue = load3(flat_color, 3 * pixel)
-            behind = red * background[0] - load(flat_alpha, pixel)
-            behind = behind + green * background[1] + blue * background[2]
+            behind = red * background[0] + green * background[1] + blue * background[2]
+            if len(grad_alpha):
+                behind = behind - load(grad_alpha, pixel)
             store_quads(v[0], at, red)
             store_quads(v[1], at, green)
             store_quads(v[2], at, blue)
@@ -235,10 +236,11 @@ def _take(x0, y0, T, v, background, grad_color, grad_alpha, suffix):
     for k in range(CHANNELS):
         v[k][:] = 0
     suffix[:] = 0
+    zero = background.dtype.type(0)
     for y in range(rows):
         for x in range(columns):
             at = _line(y) + x // BLOCK * LANES + x % BLOCK
-            behind = -grad_alpha[y0 + y, x0 + x, 0]
+            behind = -grad_alpha[(y0 + y) * width + x0 + x] if len(grad_alpha) else zero
             for k in range(channels):
                 v[k][at] = grad_color[y0 + y, x0 + x, k]
                 behind += background[k] * v[k][at]

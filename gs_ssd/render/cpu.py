@@ -161,6 +161,7 @@ class _Composite(torch.autograd.Function):
                 camera.targets, *camera.state, _addresses(c, color, alpha),
             )  # fmt: skip
         ctx.save_for_backward(records, conics, backgrounds, alpha)
+        ctx.set_materialize_grads(False)
         ctx.cameras = cameras
         return color, alpha
 
@@ -168,7 +169,12 @@ class _Composite(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_color, grad_alpha):
         records, conics, backgrounds, alpha = ctx.saved_tensors
-        grad_color, grad_alpha = grad_color.contiguous(), grad_alpha.contiguous()
+        if grad_color is None:
+            grad_color = records.new_zeros(*alpha.shape[:3], backgrounds.shape[1])
+        grad_color, grad_alpha = (
+            grad_color.contiguous(),
+            grad_alpha if grad_alpha is None else grad_alpha.contiguous(),
+        )
         grad_rows = torch.empty_like(records)
         grad_means2d = records.new_empty(*conics.shape[:2], 2)
         for c, camera in enumerate(ctx.cameras):

@@ -198,7 +198,7 @@ def _reach_line(near, x0, x1, line, right, left, slots, counts, slot):
 @kernel
 def _rows(visible):
     """All rows, in index order."""
-    rows = np.empty(visible.sum(), np.int64)
+    rows = np.empty(visible.sum(), np.int32)
     count = 0
     for chunk in range(len(visible)):
         for row in range(chunk * GRAIN, chunk * GRAIN + visible[chunk]):
@@ -238,7 +238,7 @@ def _radix_order(bits, ids, rows):
             spare[ends[digit]] = keys[i]
             ends[digit] += 1
         keys, spare, shift = spare, keys, shift + np.uint64(_RADIX_BITS)
-    order = np.empty(count, np.int64)
+    order = np.empty(count, np.int32)
     for i in range(count):
         order[i] = keys[i] & low
     return order

@@ -128,6 +128,24 @@ def test_backward_is_the_derivative_of_forward(mode):
     assert torch.autograd.gradcheck(function, [x.requires_grad_() for x in inputs], atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(64, 48), (61, 45)])
+@pytest.mark.parametrize("used", [0, 1])
+def test_what_the_loss_does_not_look_at_counts_as_zeros(used, size):
+    def gradients(cotangents):
+        inputs = gaussians(150, 4, seed=6) | {"backgrounds": torch.rand(1, 3)}
+        leaves = {name: value.float().requires_grad_() for name, value in inputs.items()}
+        viewmats, Ks = (x.float() for x in views(1, *size))
+        out = rasterization(**leaves, viewmats=viewmats, Ks=Ks, width=size[0], height=size[1], sh_degree=1)
+        torch.autograd.backward(*zip(*[(out[k], cotangent(out[k])) for k, cotangent in cotangents.items()]))
+        return [leaf.grad for leaf in leaves.values()]
+
+    torch.manual_seed(3)
+    alone = gradients({used: torch.ones_like})
+    torch.manual_seed(3)
+    both = gradients({used: torch.ones_like, 1 - used: torch.zeros_like})
+    assert all(torch.equal(a, b) and a.isfinite().all() for a, b in zip(alone, both))
+
+
 def test_every_run_and_every_thread_count_gives_the_same_bits():
     inputs = gaussians(20_000, 4, seed=3) | {"backgrounds": torch.rand(2, 3)}
     threads = torch.get_num_threads()
