@@ -16,11 +16,12 @@ and one that it does not is
 
     empty   where |a − b| < max(0.12, contrast · the largest |a − b| nearby),        full    otherwise
 
-A place is filled as in space carving (Kutulakos and Seitz, 2000): of the views that see it before the source, and by
-`reach` or more before what may not change, two or more see it full, and at most the share `misses` of those that see it
-full or empty see it empty. A view with clothes close behind has no say, for there "full" may mean other clothes. A
-Gaussian goes where three views see it gone, but none does where 45 % of what may change would go: then the target
-has the backdrop's colour, as marble before a grey wall.
+A place is filled as in space carving (Kutulakos and Seitz, 2000): of the views that see it before the source and
+before what may not change, two or more and a sixth of all see it full, and at most the share `misses` of those that see
+it full or empty see it empty. Where what may not change lies behind, nearer than half the diagonal of what may
+change, a view sees nothing full: there it may be other clothes that are asked for, on a far shoulder. A Gaussian
+goes where three views see it gone, but none does where 45 % of what may change would go: then the target has the
+backdrop's colour, as marble before a grey wall.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ from gs_ssd.scene.gaussians import SH_C0
 LEAST_CHANGE = 0.12  # of a channel; below it a prior's answers differ by chance
 LEAST_CONTRAST = 0.35  # of source and backdrop, where a pixel is to go
 MOST_GONE = 0.45  # of what may change; where more would go, none does
+FULL_SHARE = 1 / 6  # of the views, which see a filled place full
 FULL_VIEWS, GONE_VIEWS = 2, 3
-SIZE = 0.5  # standard deviation of new Gaussians, as a share of their spacing
+SIZE = 0.6  # standard deviation of new Gaussians, as a share of their spacing
 HIDDEN = -30.0  # logit of an opacity that no pixel shows
 MOST_CELLS = 2**22  # of the lattice; a larger one is made coarser
 
@@ -72,8 +74,8 @@ class Hull:
         *,
         views: int = 0,
         ratio: float = 0.2,
-        contrast: float = 0.6,
-        misses: float = 0.25,
+        contrast: float = 0.5,
+        misses: float = 0.2,
         spacing: float = 0.0075,
         reach: float = 0.055,
         opacity: float = 0.05,
@@ -106,8 +108,8 @@ class Hull:
         own = canvas.source.gaussians[scene.editable]
         others = canvas.source.gaussians.means[~scene.editable]
         places, nearest, size = lattice(own.means, others, self.spacing * extent, self.reach * extent)
-        full, empty, gone, colour = self.count(canvas, places, own.means, size, self.reach * extent, ranks)
-        chosen = (full >= FULL_VIEWS) & (empty <= self.misses * (full + empty))
+        full, empty, gone, colour = self.count(canvas, places, own.means, size, ranks)
+        chosen = self.filled(full, empty)
         fading = gone >= GONE_VIEWS
         if fading.float().mean() > MOST_GONE:
             fading = torch.zeros_like(fading)
@@ -132,23 +134,23 @@ class Hull:
         return len(new), int(fading.sum())
 
     def count(
-        self, canvas: SplatCanvas, places: Tensor, means: Tensor, size: float, far: float, ranks: Ranks
+        self, canvas: SplatCanvas, places: Tensor, means: Tensor, size: float, ranks: Ranks
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """How many views see the places [P, 3] full and empty [P] and the means [M, 3] gone [M], and the sums [P, 3]
-        of what the full ones are to look like; `far` is how far before what may not change a view must see them."""
+        of what the full ones are to look like."""
         # In double precision, exact in whatever order the ranks are added up.
         colour = torch.zeros_like(places, dtype=torch.float64)
         full, empty = torch.zeros_like(colour[:, 0]), torch.zeros_like(colour[:, 0])
         gone = torch.zeros_like(means[:, 0], dtype=torch.float64)
+        radius = (means.amax(dim=0) - means.amin(dim=0)).norm() / 2
         cameras = canvas.some_views(self.views)
         for view in range(ranks.rank, len(cameras), ranks.size):
             camera = cameras[view].to(places.device)
             answer = self.ask(canvas, camera, seed=view)
             x, y, depth, seen = project(places, camera)
-            front = seen & (
-                depth < torch.minimum(answer.depth[y, x] - size / 2, answer.backdrop_depth[y, x] - far)
-            )
-            wanted = front & answer.full[y, x]
+            behind = answer.backdrop_depth[y, x]
+            front = seen & (depth < torch.minimum(answer.depth[y, x] - size / 2, behind))
+            wanted = front & answer.full[y, x] & (depth < behind - radius)
             full += wanted
             empty += front & answer.empty[y, x]
             colour += wanted[:, None] * answer.asked[y, x]
@@ -156,6 +158,10 @@ class Hull:
             gone += seen & (depth < answer.backdrop_depth[y, x]) & answer.gone[y, x]
         ranks.add_up([full, empty, gone, colour])
         return full, empty, gone, colour
+
+    def filled(self, full: Tensor, empty: Tensor) -> Tensor:
+        """Which places [P] are filled that so many views see full and empty [P]."""
+        return (full >= max(FULL_VIEWS, FULL_SHARE * self.views)) & (empty <= self.misses * (full + empty))
 
     def ask(self, canvas: SplatCanvas, camera: Cameras, *, seed: int) -> Answer:
         """What the prior asks for in one view; its noise is drawn from `seed`."""

@@ -1,6 +1,7 @@
 """Room for another outline, with a prior that knows the truth: a ball that is to be larger, smaller or only red."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,7 +21,9 @@ from gs_ssd.session.edit import SceneEdit
 from gs_ssd.session.prompts import Prompts
 
 SIZE = 48
-GREY, BLUE, RED = (torch.tensor(colour) for colour in ([0.5, 0.5, 0.5], [0.1, 0.2, 0.9], [0.9, 0.1, 0.1]))
+GREY, BLUE, RED, GREEN = (
+    torch.tensor(colour) for colour in ([0.5, 0.5, 0.5], [0.1, 0.2, 0.9], [0.9, 0.1, 0.1], [0.4, 0.55, 0.45])
+)
 VIEWS = {"count": 12, "fov_degrees": (45.0, 45.0), "distance": (1.0, 1.0), "target_jitter": 0.0}
 FRAME = SceneFrame(center=torch.zeros(3), up=torch.tensor([0.0, 0.0, 1.0]), radius=0.7)
 FAST = LearningRates(means=1e-5, means_final=1e-6, scales=1e-4, quats=1e-4, opacities=0.3, sh0=0.05)
@@ -114,6 +117,61 @@ def test_a_target_of_the_backdrops_colour_is_not_taken_for_one_that_is_gone():
     blue = render(ball(0.4, BLUE), cameras()[0], background=GREY).rgb[0].permute(2, 0, 1)
     run.canvas.prior = GaussianPrior({"": blue, "blue": blue, "red": GREY.view(3, 1, 1).expand_as(blue)})
     assert run.settings["hull"].shape(run.canvas) == (0, 0)
+
+
+def disc(radius: float, height: float, colour: torch.Tensor, count: int = 900) -> Gaussians:
+    """An opaque level disc about the vertical axis."""
+    flat, turn = ball(1.0, colour, count), torch.arange(count) * math.pi * (3 - math.sqrt(5))
+    ring = radius * ((torch.arange(count) + 0.5) / count).sqrt()
+    means = torch.stack([ring * turn.cos(), ring * turn.sin(), torch.full_like(ring, height)], dim=1)
+    return replace(
+        flat, means=means, scales=torch.full((count, 3), math.log(1.2 * radius / math.sqrt(count)))
+    )
+
+
+def beside(first: Gaussians, second: Gaussians) -> Gaussians:
+    return Gaussians(*(torch.cat(pair) for pair in zip(first.tensors().values(), second.tensors().values())))
+
+
+@pytest.mark.parametrize(
+    "grown, before, after",
+    [
+        (0.25, disc(0.6, -0.25, BLUE), disc(0.6, -0.25, RED)),  # a collar, asked for in another colour
+        (0.34, ball(4.0, GREEN), ball(4.0, GREEN)),  # a wall
+    ],
+)
+def test_other_clothes_are_not_taken_for_what_grows_before_them(grown, before, after):
+    """A ball above shoulders, as a head: what the prompt makes of these is nothing that stands before them."""
+    views = VIEWS | {"elevation_degrees": (10.0, 10.0)}
+    look = OrbitViews(FRAME, SIZE, SIZE, **{k: v for k, v in views.items() if k != "count"}).sample(
+        1, torch.Generator().manual_seed(1)
+    )[0]
+    source, target = beside(ball(0.25, BLUE), before), beside(ball(grown, BLUE), after)
+    blue, red = (render(each, look, background=GREY).rgb[0].permute(2, 0, 1) for each in (source, target))
+    run = SceneEdit(
+        replace(scene(), gaussians=source, views=views, editable=torch.arange(len(source)) < 500),
+        Prompts("blue", "red"),
+        prior=GaussianPrior({"": blue, "blue": blue, "red": red}),
+        num_steps=1,
+        hull=Hull(views=8, spacing=0.03, reach=0.12),
+    )
+    assert (run.settings["hull"].shape(run.canvas)[0] > 0) == (grown > 0.25)
+
+
+@pytest.mark.parametrize(
+    "views, full, empty, filled",
+    [
+        (6, 1, 0, False),
+        (6, 2, 0, True),
+        (24, 2, 0, False),
+        (24, 4, 0, True),
+        (24, 4, 2, False),
+        (24, 12, 2, True),
+    ],
+)
+def test_a_place_is_filled_that_enough_views_see_full_and_few_empty(views, full, empty, filled):
+    """What two of many views ask for at the edge of their pictures is no shape."""
+    assert Hull(views=views).filled(torch.tensor([full]), torch.tensor([empty])).tolist() == [filled]
 
 
 def test_nothing_faint_is_left_and_the_source_is_as_it_was():
