@@ -90,10 +90,9 @@ class Hull:
         self.opacity = number("hull.opacity", opacity, above=0, below=1)
         self.least = number("hull.least", least, least=0, below=1)
 
-    @property
-    def predictions(self) -> int:
-        """How many noise predictions `shape` makes."""
-        return 2 * self.views
+    def predictions(self, canvas: SplatCanvas) -> int:
+        """How many noise predictions `shape` makes; a fixed set of cameras may have fewer than `views`."""
+        return 2 * len(canvas.some_views(self.views)) if self.views else 0
 
     @torch.no_grad()
     def shape(self, canvas: SplatCanvas, ranks: Ranks = ALONE) -> tuple[int, int]:
@@ -108,8 +107,9 @@ class Hull:
         own = canvas.source.gaussians[scene.editable]
         others = canvas.source.gaussians.means[~scene.editable]
         places, nearest, size = lattice(own.means, others, self.spacing * extent, self.reach * extent)
-        full, empty, gone, colour = self.count(canvas, places, own.means, size, ranks)
-        chosen = self.filled(full, empty)
+        cameras = canvas.some_views(self.views)
+        full, empty, gone, colour = self.count(canvas, cameras, places, own.means, size, ranks)
+        chosen = self.filled(full, empty, len(cameras))
         fading = gone >= GONE_VIEWS
         if fading.float().mean() > MOST_GONE:
             fading = torch.zeros_like(fading)
@@ -134,16 +134,15 @@ class Hull:
         return len(new), int(fading.sum())
 
     def count(
-        self, canvas: SplatCanvas, places: Tensor, means: Tensor, size: float, ranks: Ranks
+        self, canvas: SplatCanvas, cameras: Cameras, places: Tensor, means: Tensor, size: float, ranks: Ranks
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """How many views see the places [P, 3] full and empty [P] and the means [M, 3] gone [M], and the sums [P, 3]
+        """How many cameras see the places [P, 3] full and empty [P] and the means [M, 3] gone [M], and the sums [P, 3]
         of what the full ones are to look like."""
         # In double precision, exact in whatever order the ranks are added up.
         colour = torch.zeros_like(places, dtype=torch.float64)
         full, empty = torch.zeros_like(colour[:, 0]), torch.zeros_like(colour[:, 0])
         gone = torch.zeros_like(means[:, 0], dtype=torch.float64)
         radius = (means.amax(dim=0) - means.amin(dim=0)).norm() / 2
-        cameras = canvas.some_views(self.views)
         for view in range(ranks.rank, len(cameras), ranks.size):
             camera = cameras[view].to(places.device)
             answer = self.ask(canvas, camera, seed=view)
@@ -159,9 +158,9 @@ class Hull:
         ranks.add_up([full, empty, gone, colour])
         return full, empty, gone, colour
 
-    def filled(self, full: Tensor, empty: Tensor) -> Tensor:
-        """Which places [P] are filled that so many views see full and empty [P]."""
-        return (full >= max(FULL_VIEWS, FULL_SHARE * self.views)) & (empty <= self.misses * (full + empty))
+    def filled(self, full: Tensor, empty: Tensor, views: int) -> Tensor:
+        """Which places [P] are filled that so many of the `views` see full and empty [P]."""
+        return (full >= max(FULL_VIEWS, FULL_SHARE * views)) & (empty <= self.misses * (full + empty))
 
     def ask(self, canvas: SplatCanvas, camera: Cameras, *, seed: int) -> Answer:
         """What the prior asks for in one view; its noise is drawn from `seed`."""

@@ -269,6 +269,8 @@ class SceneEdit(Run):
             )
         hull: Hull | None = self.settings["hull"]
         kept = slice(None) if hull is None or not hull.views else hull.kept(self.trainable)
+        assert isinstance(self.canvas, SplatCanvas)
+        asked = hull.predictions(self.canvas) if hull is not None and self.step else 0
         return EditResult(
             scene=self.scene,
             prompts=self.prompts,
@@ -282,7 +284,7 @@ class SceneEdit(Run):
             renderer=self.renderer,
             measures=measures,
             set_up_seconds=self.set_up_seconds,
-            asked=0 if hull is None else round(hull.predictions / self.settings["views_per_step"]),
+            asked=round(asked / self.settings["views_per_step"]),
             prior=self.prior.about(),
         )
 

@@ -171,7 +171,7 @@ def test_other_clothes_are_not_taken_for_what_grows_before_them(grown, before, a
 )
 def test_a_place_is_filled_that_enough_views_see_full_and_few_empty(views, full, empty, filled):
     """What two of many views ask for at the edge of their pictures is no shape."""
-    assert Hull(views=views).filled(torch.tensor([full]), torch.tensor([empty])).tolist() == [filled]
+    assert Hull().filled(torch.tensor([full]), torch.tensor([empty]), views).tolist() == [filled]
 
 
 def test_nothing_faint_is_left_and_the_source_is_as_it_was():
@@ -224,6 +224,13 @@ def test_a_resumed_edit_is_filled_once_and_ends_in_the_same_bytes(stop, tmp_path
     resumed = SceneEdit.resume(tmp_path, scene=scene(), prior=prior(0.55))
     for name, value in finished(resumed).after.tensors().items():
         assert torch.equal(value, ended.tensors()[name]), name
+
+
+@pytest.mark.parametrize("views, asked", [(8, 8), (100, 12), (0, 0)])
+def test_the_predictions_are_those_of_the_cameras_that_there_are(views, asked):
+    run = edit(0.55, 1, hull=Hull(views=views, spacing=0.1, reach=0.12))
+    assert run.finish().asked == 0
+    assert finished(run).asked == 2 * asked
 
 
 def test_a_place_is_filled_once():
